@@ -1,0 +1,1 @@
+"""What calls are made of: people's names, devices, user agents, networks. Values only."""
