@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 PREFIX = "CALLSTREAM_"
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+SHORTEST_KEY = 16  # characters; a clientState key that can be guessed lets anyone in
 ROLES = ("receive", "work", "keep")
 # Settings of the process itself rather than of `Settings`: read by `load` alone.
 CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
@@ -52,7 +53,7 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A group of settings; an unknown name is refused at start."""
 
 
-class Kafka(_Group):
+class Kafka(_Group, frozen=True):
     """Where Kafka is and what the topics are called."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
@@ -71,7 +72,7 @@ class Kafka(_Group):
     """How long one request to a broker may take."""
 
 
-class Receiver(_Group):
+class Receiver(_Group, frozen=True):
     """The public site that Graph posts to: `/notifications` and `/lifecycle`."""
 
     host: str = "0.0.0.0"  # noqa: S104 - a pod's public port
@@ -87,21 +88,21 @@ class Receiver(_Group):
     """How long Kafka may take before the answer is 503; Graph counts answers over 3 s as slow."""
 
 
-class Admin(_Group):
+class Admin(_Group, frozen=True):
     """The private site: `/metrics`, `/livez`, `/readyz`. Never expose it publicly."""
 
     host: str = "127.0.0.1"
     port: Port = 8081
 
 
-class ClientState(_Group):
+class ClientState(_Group, frozen=True):
     """Keys behind `clientState`: `k{n}.` + base64url(HMAC-SHA256(key n, tenant id)). All are accepted, the highest n is used."""
 
     keys: dict[str, Secret] = {}
     """Key number (1, 2, …) → key text, at least 16 characters."""
 
 
-class Tenant(_Group):
+class Tenant(_Group, frozen=True):
     """One Microsoft 365 tenant whose calls are read. Its name (the key in `tenants`) is its metric label."""
 
     id: str
@@ -110,7 +111,7 @@ class Tenant(_Group):
     client_secret: Secret = Secret("")
 
 
-class Graph(_Group):
+class Graph(_Group, frozen=True):
     """Which Graph, and how hard it may be asked. Budgets stay below the limits of graph-contract section 9.1."""
 
     cloud: str = "global"
@@ -133,7 +134,7 @@ class Graph(_Group):
     """Every so many records one is searched for unknown fields and enum members; 0 for never."""
 
 
-class Lanes(_Group):
+class Lanes(_Group, frozen=True):
     """How a lane takes and publishes work."""
 
     batch_notifications: Count = 100
@@ -150,7 +151,7 @@ class Lanes(_Group):
     """A lane with work that does not move for so long ends the process's liveness."""
 
 
-class Retry(_Group):
+class Retry(_Group, frozen=True):
     """Retry tiers and when to stop."""
 
     delays: tuple[str, ...] = ("1m", "10m", "1h")
@@ -161,7 +162,7 @@ class Retry(_Group):
     """After this the last failure's reason sends the notification to the dead-letter topic."""
 
 
-class Keeper(_Group):
+class Keeper(_Group, frozen=True):
     """Subscriptions."""
 
     subscription_minutes: Annotated[int, msgspec.Meta(ge=45, le=4230)] = 4230
@@ -170,16 +171,15 @@ class Keeper(_Group):
     """How often the keeper looks at every subscription."""
 
 
-class Log(_Group):
+class Log(_Group, frozen=True):
     """Log lines."""
 
-    level: str = "info"
-    """`debug`, `info`, `warning` or `error`."""
-    format: str = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
     """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""
 
 
-class Settings(_Group):
+class Settings(_Group, frozen=True):
     """Everything `serve` can be told."""
 
     kafka: Kafka = Kafka()
@@ -263,32 +263,36 @@ def _where(message: str) -> str:
     found = re.search(r"unknown field `(\w+)`", text)
     place = path.rstrip("`") or "at the top"
     if found:
-        return f"{(path.rstrip('`') + '.') if path else ''}{found.group(1)} is not known; docs/settings.md lists them all"
+        parent = path.rstrip("`") + "." if path else ""
+        return f"{parent}{found.group(1)} is not known; docs/settings.md lists them all"
     return f"{place}: {text[0].lower()}{text[1:].replace('`', '')}"
 
 
 def _check(settings: Settings) -> None:
     """Contradictions that types cannot say."""
     parse_delays(settings.retry.delays)
-    for name, tenant in settings.tenants.items():
+    _check_tenants(settings.tenants)
+    for number, key in settings.client_state.keys.items():
+        place = f"Setting client_state.keys.{number}"
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
+            raise UserError(f"{place}: a key's name must be a number from 1 to 9999.")
+        if len(key.reveal()) < SHORTEST_KEY:
+            raise UserError(f"{place} must have at least {SHORTEST_KEY} characters.")
+    if settings.graph.cloud == "custom" and not (settings.graph.root_url and settings.graph.login_url):
+        raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
+    if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
+        raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
+
+
+def _check_tenants(tenants: Mapping[str, Tenant]) -> None:
+    for name, tenant in tenants.items():
         if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
             raise UserError(f"Tenant name {name!r} must be 1 to 40 of a-z, 0-9, - and _: it becomes a metric label.")
         if not GUID.fullmatch(tenant.id):
             raise UserError(f"Setting tenants.{name}.id must be the tenant's GUID.")
-    ids = [tenant.id.lower() for tenant in settings.tenants.values()]
+    ids = [tenant.id.lower() for tenant in tenants.values()]
     if len(set(ids)) < len(ids):
         raise UserError("Two tenants have the same id.")
-    for number, key in settings.client_state.keys.items():
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", number) or len(key.reveal()) < 16:
-            raise UserError(f"Setting client_state.keys.{number}: the name must be a number and the key at least 16 characters.")
-    if settings.graph.cloud == "custom" and not (settings.graph.root_url and settings.graph.login_url):
-        raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
-    if settings.log.level not in ("debug", "info", "warning", "error"):
-        raise UserError("Setting log.level must be debug, info, warning or error.")
-    if settings.log.format not in ("auto", "json", "console"):
-        raise UserError("Setting log.format must be auto, json or console.")
-    if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
-        raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
 
 
 def parse_delays(delays: tuple[str, ...]) -> tuple[float, ...]:

@@ -1,0 +1,153 @@
+"""Every Prometheus series of the program: name, help, labels, buckets. Other rooms receive the object and count.
+
+Label values come from the closed sets below (style: no ids, no URLs, no messages); a tenant appears by its configured
+name. Children that are known are made at start, so that a quiet series reads 0. `docs/metrics.md` lists the same
+series; a test keeps the two equal.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SOURCES = ("webhook", "eventhub", "reconcile", "backfill", "replay")
+KINDS = ("audio", "video", "screen-sharing", "other")
+REFUSED = ("malformed", "tenant", "client_state", "resource", "call_id", "not_stored")
+REJECTED = ("not_json", "not_a_collection", "too_large", "too_many", "too_slow", "content_type", "not_stored")
+RETRIED = ("not_found", "graph_unavailable", "tenant_waits", "changed", "unchanged", "long_fetch", "budget", "outage")
+DEAD = ("unavailable", "graph_unavailable", "not_a_call_record", "unpublishable", "malformed", "unknown_tenant")
+SKIPPED = ("published", "dead", "overtaken", "merged")
+ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown_field", "unknown_member")
+GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
+GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions")
+REOPENED = ("fenced", "kafka", "publish", "internal")
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
+DELAYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0)
+SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+
+
+class Metrics:
+    """All series on one registry; each process (and each test) has its own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, tenants: Iterable[str] = ()) -> None:
+        self.registry = registry or CollectorRegistry(auto_describe=True)
+        self._receiver()
+        self._graph()
+        self._lanes()
+        self._keeper()
+        self._make_children(tuple(tenants))
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"callstream_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(f"callstream_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
+        return Histogram(f"callstream_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+    def _receiver(self) -> None:
+        self.received = self._counter(
+            "notifications_received_total", "Notification items received; equals stored + refused."
+        )
+        self.stored = self._counter("notifications_stored_total", "Notification items that Kafka acknowledged.")
+        self.refused = self._counter(
+            "notifications_refused_total",
+            "Notification items not stored, by reason; not_stored was answered 503 and Graph repeats it.",
+            ("reason",),
+        )
+        self.rejected = self._counter(
+            "receiver_rejected_total", "POST requests answered 4xx or 503, by reason.", ("reason",)
+        )
+        self.handshakes = self._counter("receiver_handshakes_total", "Validation handshakes answered.")
+        self.receive_seconds = self._histogram(
+            "receiver_seconds", "Seconds from a notification POST's headers to its answer.", SECONDS
+        )
+
+    def _graph(self) -> None:
+        self.graph_seconds = self._histogram(
+            "graph_seconds", "Seconds of one request to Graph, by call and outcome.", SECONDS, ("call", "outcome")
+        )
+        self.tenant_waiting = self._gauge(
+            "tenant_waiting", "1 while a tenant has to wait (429, 403, no token, outage), else 0.", ("tenant",)
+        )
+        self.odd_values = self._counter(
+            "odd_values_total",
+            "Values that Graph's contract does not foresee, by field path and kind.",
+            ("field", "kind"),
+        )
+
+    def _lanes(self) -> None:
+        self.fetched = self._counter("records_fetched_total", "Call records fetched whole, all pages.", ("tenant",))
+        self.published = self._counter(
+            "records_published_total", "Versions of call records published, each with all its events.", ("tenant",)
+        )
+        self.events = self._counter("events_published_total", "Stream events published, by topic kind.", ("kind",))
+        self.skipped = self._counter(
+            "notifications_skipped_total", "Notifications that needed nothing, by reason.", ("reason",)
+        )
+        self.retried = self._counter(
+            "notifications_retried_total", "Notifications sent to a retry topic, by reason.", ("reason",)
+        )
+        self.dead = self._counter("dead_letters_total", "Notifications set aside, by reason.", ("reason",))
+        self.rerouted = self._counter(
+            "notifications_rerouted_total", "Notifications found in another call's partition and sent to their own."
+        )
+        self.notice_to_event = self._histogram(
+            "notice_to_event_seconds",
+            "Seconds from a notification's receipt to its events' commit (source webhook or eventhub).",
+            DELAYS,
+        )
+        self.transaction_events = self._histogram("transaction_events", "Stream events in one transaction.", SIZES)
+        self.transaction_seconds = self._histogram(
+            "transaction_seconds", "Seconds from begin to commit of one transaction.", SECONDS
+        )
+        self.lanes_owned = self._gauge("lanes_owned", "Lanes this process works.")
+        self.lane_reopened = self._counter(
+            "lane_reopened_total", "Lanes opened again after a failure, by what failed.", ("reason",)
+        )
+        self.ledger_entries = self._gauge("ledger_entries", "Calls in the ledgers of this process's lanes.")
+        self.oldest_due_seconds = self._gauge(
+            "lag_seconds", "Age of the oldest notification that is due and not yet handled, over this process's lanes."
+        )
+        self.bytes_in_flight = self._gauge("in_flight_bytes", "Encoded events held for publication.")
+        self.fetches_in_flight = self._gauge("in_flight_fetches", "Call records being fetched.")
+
+    def _keeper(self) -> None:
+        self.keeper_active = self._gauge("keeper_active", "1 where this process is the active keeper, else 0.")
+        self.subscription_expiry = self._gauge(
+            "subscription_expiry_timestamp_seconds",
+            "Unix time the tenant's subscription expires; 0 for none.",
+            ("tenant",),
+        )
+        self.subscription_renewals = self._counter(
+            "subscription_calls_total", "Subscription calls by kind and outcome.", ("kind", "outcome")
+        )
+        self.lifecycle = self._counter(
+            "lifecycle_events_total", "Lifecycle notifications stored, by event.", ("event",)
+        )
+
+    def _make_children(self, tenants: tuple[str, ...]) -> None:
+        """A quiet series reads 0 instead of being absent."""
+        for counter, values in (
+            (self.refused, REFUSED),
+            (self.rejected, REJECTED),
+            (self.events, KINDS),
+            (self.skipped, SKIPPED),
+            (self.retried, RETRIED),
+            (self.dead, DEAD),
+            (self.lane_reopened, REOPENED),
+            (self.lifecycle, LIFECYCLE),
+        ):
+            for value in values:
+                counter.labels(value)
+        for tenant in tenants:
+            for series in (self.fetched, self.published, self.tenant_waiting, self.subscription_expiry):
+                series.labels(tenant)
+        for kind in SUBSCRIPTION_CALLS:
+            for outcome in ("ok", "failed"):
+                self.subscription_renewals.labels(kind, outcome)
+
+
+LIFECYCLE = ("reauthorizationRequired", "subscriptionRemoved", "missed", "other")
+SUBSCRIPTION_CALLS = ("create", "adopt", "renew", "delete", "list", "get", "reauthorize")
