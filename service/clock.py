@@ -46,7 +46,7 @@ def iso(unix_seconds: float) -> str:
 
 
 def from_iso(text: str) -> float:
-    """UTC text as `iso` writes it (or any ISO 8601 date-time with an offset) as Unix seconds; ValueError if it is none."""
+    """Text as `iso` writes it (or any ISO 8601 date-time with an offset) as Unix seconds; ValueError if it is none."""
     moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a date-time without offset")

@@ -96,7 +96,10 @@ class Admin(_Group, frozen=True):
 
 
 class ClientState(_Group, frozen=True):
-    """Keys behind `clientState`: `k{n}.` + base64url(HMAC-SHA256(key n, tenant id)). All are accepted, the highest n is used."""
+    """Keys behind `clientState` (`k{n}.` + base64url of HMAC-SHA256(key n, tenant id)).
+
+    All are accepted, the one with the highest number is used.
+    """
 
     keys: dict[str, Secret] = {}
     """Key number (1, 2, …) → key text, at least 16 characters."""
@@ -197,7 +200,9 @@ class Settings(_Group, frozen=True):
 
 
 def load(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
-    """Settings from a TOML file (argument, `CALLSTREAM_CONFIG`, or ./callstream.toml if there) and the environment above it.
+    """Settings from a TOML file and the environment above it.
+
+    The file is the argument, else `CALLSTREAM_CONFIG`, else ./callstream.toml if it is there.
 
     Raises `UserError` with one sentence for an unknown name, a wrong value, an unreadable file or a contradiction.
     """
