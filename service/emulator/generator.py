@@ -66,7 +66,7 @@ def generate_call(spec: CallSpec) -> Document:
     }
 
 
-def next_version(document: Document, seed: int, now: float) -> Document:
+def next_version(document: Document, seed: int, now: float) -> Document:  # noqa: ARG001
     """A later version of `document`, which is not changed; `now` (Unix seconds) becomes lastModifiedDateTime."""
     return {**document, "version": document["version"] + 1, "lastModifiedDateTime": iso(now)}
 
