@@ -1,0 +1,196 @@
+"""The topics: names, partitions, configuration; which partition a call belongs to; creating and checking them.
+
+What a topic's configuration must be, and why, is design section 3. Names have a configurable prefix.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
+
+from service.errors import UserError
+from service.settings import Kafka
+
+KINDS = ("audio", "video", "screen-sharing", "other")
+DAY_MS = 24 * 3600 * 1000
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition Java's clients would choose for `key`: murmur2, so that other tools may write and join."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What one topic must be. `config` values are Kafka's own texts."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class Topics:
+    """The names of all topics of one deployment."""
+
+    def __init__(self, prefix: str = "callrecords", retry_delays: Iterable[str] = ("1m", "10m", "1h")) -> None:
+        self.prefix = prefix
+        self.notifications = f"{prefix}.notifications"
+        self.backfill = f"{prefix}.backfill"
+        self.retry = tuple(f"{prefix}.retry.{delay}" for delay in retry_delays)
+        self.streams = {kind: f"{prefix}.streams.{kind}" for kind in KINDS}
+        self.calls = f"{prefix}.calls"
+        self.ledger = f"{prefix}.ledger"
+        self.dead_letter = f"{prefix}.dead-letter"
+        self.lifecycle = f"{prefix}.lifecycle"
+        self.state = f"{prefix}.state"
+
+    @property
+    def lane_group(self) -> str:
+        """The consumer group that gives lanes to processes and holds their offsets."""
+        return f"{self.prefix}.lanes"
+
+    def transactional_id(self, lane: int) -> str:
+        """One for each lane, whoever works it: starting its producer fences the earlier owner."""
+        return f"{self.prefix}.lane.{lane}"
+
+    @property
+    def lane_inputs(self) -> tuple[str, ...]:
+        """The topics whose partition *n* lane *n* reads."""
+        return (self.notifications, *self.retry, self.backfill)
+
+    @property
+    def per_call(self) -> tuple[str, ...]:
+        """Every topic keyed by call; all must have the same number of partitions."""
+        return (*self.lane_inputs, *self.streams.values(), self.calls, self.ledger)
+
+    def specs(self, partitions: int) -> list[TopicSpec]:
+        """What each topic must be, `partitions` for those keyed by call."""
+        week, month = _kept(7), _kept(30)
+        # A retry topic's age counts from when the lane wrote it, whatever clock the notification carries.
+        append_time = {"message.timestamp.type": "LogAppendTime"}
+        compacted = {"cleanup.policy": "compact,delete", "retention.ms": str(45 * DAY_MS)}
+        return [
+            TopicSpec(self.notifications, partitions, week),
+            TopicSpec(self.backfill, partitions, month),
+            *(TopicSpec(name, partitions, week | append_time) for name in self.retry),
+            *(TopicSpec(name, partitions, week) for name in self.streams.values()),
+            TopicSpec(self.calls, partitions, compacted),
+            TopicSpec(self.ledger, partitions, compacted | append_time),
+            TopicSpec(self.dead_letter, 1, month),
+            TopicSpec(self.lifecycle, 1, week),
+            TopicSpec(self.state, 1, {"cleanup.policy": "compact"}),
+        ]
+
+
+def _kept(days: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which a topic is not as it must be. `fatal` ones stop the lanes."""
+
+    topic: str
+    what: str
+    fatal: bool
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.what}"
+
+
+@dataclass(frozen=True)
+class TopicReport:
+    """What `ensure` found and did."""
+
+    created: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    max_message_bytes: Mapping[str, int]
+    """Topic → the largest record batch it takes."""
+
+    def refuse_fatal(self) -> None:
+        """Raises `UserError` when the topics cannot be worked with."""
+        fatal = [str(difference) for difference in self.differences if difference.fatal]
+        if fatal:
+            raise UserError("The topics do not fit: " + "; ".join(fatal) + ".", exit_code=1)
+
+
+async def ensure(admin: AIOKafkaAdminClient, topics: Topics, kafka: Kafka, *, create: bool) -> TopicReport:
+    """Creates missing topics (if `create`) and compares the others with what they must be.
+
+    Raises `KafkaError` when the brokers do not answer, `UserError` when they refuse to create a topic.
+    """
+    specs = topics.specs(kafka.partitions)
+    found = await _partition_counts(admin, specs)
+    missing = [spec for spec in specs if spec.name not in found]
+    created: tuple[str, ...] = ()
+    if missing and create:
+        await _create(admin, missing, kafka)
+        created = tuple(spec.name for spec in missing)
+        found |= {spec.name: spec.partitions for spec in missing}
+    configs = await _configs(admin, [spec.name for spec in specs if spec.name in found])
+    differences = [difference for spec in specs for difference in _compare(spec, found, configs)]
+    limits = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
+    return TopicReport(created, tuple(differences), limits)
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> dict[str, int]:
+    wanted = {spec.name for spec in specs}
+    described = await admin.describe_topics()
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["topic"] in wanted}
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], kafka: Kafka) -> None:
+    factor = kafka.replication_factor if kafka.replication_factor > 0 else await _default_replication(admin)
+    new = [NewTopic(spec.name, spec.partitions, factor, topic_configs=dict(spec.config)) for spec in specs]
+    response = await admin.create_topics(new)
+    for name, code, *message in response.topic_errors:
+        error = for_code(code)
+        # Another replica may have been faster.
+        if code and error is not TopicAlreadyExistsError:
+            if getattr(error, "retriable", False):
+                raise error(name)
+            reason = next((text for text in message if text), error.__name__)
+            raise UserError(f"Kafka refused to create the topic {name}: {reason}", exit_code=1)
+
+
+async def _default_replication(admin: AIOKafkaAdminClient) -> int:
+    """The brokers' default.replication.factor: aiokafka's CreateTopics is too old to leave it to them (KIP-464)."""
+    cluster = await admin.describe_cluster()
+    broker = str(cluster["brokers"][0]["node_id"])
+    [response] = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, broker)])
+    for *_, entries in response.resources:
+        for name, value, *_ in entries:
+            if name == "default.replication.factor":
+                return int(value)
+    return 1
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    found: dict[str, dict[str, str]] = {}
+    for response in responses:
+        for code, message, _, name, entries in response.resources:
+            if code:
+                raise KafkaError(f"The configuration of {name} cannot be read: {message or for_code(code).__name__}")
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _compare(
+    spec: TopicSpec, partitions: Mapping[str, int], configs: Mapping[str, Mapping[str, str]]
+) -> Iterable[Difference]:
+    if spec.name not in partitions:
+        yield Difference(spec.name, "does not exist", fatal=True)
+        return
+    if partitions[spec.name] != spec.partitions:
+        what = f"has {partitions[spec.name]} partitions where {spec.partitions} are needed"
+        yield Difference(spec.name, what, fatal=True)
+    for setting, wanted in spec.config.items():
+        actual = configs[spec.name].get(setting)
+        if actual is not None and set(actual.split(",")) != set(wanted.split(",")):
+            # A queue that compacts forgets notifications; a ledger that does not grows for ever or forgets versions.
+            fatal = setting == "cleanup.policy" and ("compact" in actual) != ("compact" in wanted)
+            yield Difference(spec.name, f"has {setting}={actual} where {wanted} is usual", fatal)
