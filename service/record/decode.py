@@ -1,0 +1,245 @@
+"""Bytes as Graph sends them into a CallRecord, and what was odd about them.
+
+A body that is as the schema says takes one typed pass. Anything else takes a second, lenient one (`lenient.py`), in which only the odd
+value is lost. Only a body that is no call record at all is refused, with `NotACallRecord`; nothing else is ever raised.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final, NoReturn, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from service.errors import NotACallRecord
+from service.record.lenient import OddValue, Place, Walk, excerpt, read_struct
+from service.record.model import (
+    CallRecord,
+    MediaStream,
+    ParticipantsPage,
+    Segment,
+    Session,
+    SessionsPage,
+    TraceRouteHop,
+)
+from service.record.times import milliseconds, utc
+
+__all__ = ["OddValue", "decode_participants_page", "decode_record", "decode_sessions_page"]
+
+Body = TypeVar("Body", CallRecord, SessionsPage, ParticipantsPage)
+
+_RECORD: Final = msgspec.json.Decoder(CallRecord)
+_SESSIONS: Final = msgspec.json.Decoder(SessionsPage)
+_PARTICIPANTS: Final = msgspec.json.Decoder(ParticipantsPage)
+
+_NEXT_LINK: Final = b'@odata.nextlink"'
+
+
+def decode_record(body: bytes, *, thorough: bool = False) -> tuple[CallRecord, list[OddValue]]:
+    """The record in a body, and what was odd. `thorough` takes the slower way always, and reports unknown fields and enum members too.
+
+    Raises NotACallRecord, and nothing else, for any bytes.
+    """
+    record = None if thorough else _typed(_RECORD, body)
+    if record is not None and record.id and record.version is not None and _texts_are_good(record, record.sessions):
+        known = (record.sessions_next_link is not None) + (record.participants_next_link is not None)
+        return _with_links(record, body, known), []
+    return _leniently(CallRecord, body, thorough, _accept_record)
+
+
+def decode_sessions_page(body: bytes, *, thorough: bool = False) -> tuple[SessionsPage, list[OddValue]]:
+    """A page of sessions, as `decode_record` does it. Paths begin with `value`."""
+    page = None if thorough else _typed(_SESSIONS, body)
+    if page is not None and page.value is not None and _sessions_are_good(page.value):
+        return _with_links(page, body, int(page.next_link is not None)), []
+    return _leniently(SessionsPage, body, thorough, _accept_page)
+
+
+def decode_participants_page(body: bytes, *, thorough: bool = False) -> tuple[ParticipantsPage, list[OddValue]]:
+    """A page of participants_v2, as `decode_record` does it. Paths begin with `value`."""
+    page = None if thorough else _typed(_PARTICIPANTS, body)
+    if page is not None and page.value is not None:
+        return _with_links(page, body, int(page.next_link is not None)), []
+    return _leniently(ParticipantsPage, body, thorough, _accept_page)
+
+
+# ---- the typed pass ----------------------------------------------------------------------------------------------------------
+
+
+def _typed(decoder: "msgspec.json.Decoder[Body]", body: bytes) -> Body | None:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+def _texts_of(cls: type[msgspec.Struct], form: str) -> Callable[[Any], tuple[str | None, ...]]:
+    """A function that takes from a struct all its fields of that `format`; always a tuple."""
+    struct = inspect.type_info(cls)
+    names = [
+        field.name
+        for field in getattr(struct, "fields", ())
+        for kind in getattr(field.type, "types", ())
+        if isinstance(kind, inspect.Metadata) and (kind.extra or {}).get("format") == form
+    ]
+    # attrgetter gives a tuple for two names or more only; a name taken twice changes nothing.
+    return attrgetter(*names, names[0])
+
+
+_RECORD_TIMES = _texts_of(CallRecord, "date-time")
+_SESSION_TIMES = _texts_of(Session, "date-time")
+_SEGMENT_TIMES = _texts_of(Segment, "date-time")
+_STREAM_TIMES = _texts_of(MediaStream, "date-time")
+_STREAM_DURATIONS = _texts_of(MediaStream, "duration")
+_HOP_DURATIONS = _texts_of(TraceRouteHop, "duration")
+
+
+def _texts_are_good(record: CallRecord, sessions: list[Session] | None) -> bool:
+    return _are_date_times(_RECORD_TIMES(record)) and (sessions is None or _sessions_are_good(sessions))
+
+
+def _sessions_are_good(sessions: list[Session]) -> bool:
+    """Whether each date-time and duration is well formed: what `str` in the model cannot say. Five levels, in the hot path."""
+    for session in sessions:
+        if not _are_date_times(_SESSION_TIMES(session)):
+            return False
+        for segment in session.segments or ():
+            if not _are_date_times(_SEGMENT_TIMES(segment)):
+                return False
+            for media in segment.media or ():
+                for stream in media.streams or ():
+                    for text in _STREAM_DURATIONS(stream):
+                        if text is not None and milliseconds(text) is None:
+                            return False
+                    if not _are_date_times(_STREAM_TIMES(stream)):
+                        return False
+                for network in (media.caller_network, media.callee_network):
+                    if network is not None and network.trace_route_hops:
+                        hops = chain.from_iterable(map(_HOP_DURATIONS, network.trace_route_hops))
+                        if any(text is not None and milliseconds(text) is None for text in hops):
+                            return False
+    return True
+
+
+def _are_date_times(texts: Iterable[str | None]) -> bool:
+    for text in texts:  # noqa: SIM110  a generator would cost more than the check
+        if text is not None and utc(text) is None:
+            return False
+    return True
+
+
+def _with_links(struct: Body, body: bytes, known: int) -> Body:
+    """The same, with every link to a further page whatever its spelling.
+
+    Graph's documentation writes both `nextLink` and `nextlink`, and a link that is missed is a record published without its tail. So
+    the names are counted without case, which costs 0.3 ns a byte, and looked up only if the model has not found them all.
+    """
+    if body.lower().count(_NEXT_LINK) == known:
+        return struct
+    names = {field.encode_name.lower(): field.name for field in msgspec.structs.fields(struct) if "@" in field.encode_name}
+    found = {}
+    for name, raw in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
+        if name.lower() in names and isinstance(link := msgspec.json.decode(raw), str):
+            found[names[name.lower()]] = link
+    return msgspec.structs.replace(struct, **found)
+
+
+# ---- the lenient pass --------------------------------------------------------------------------------------------------------
+
+
+def _leniently(
+    cls: type[Body], body: bytes, thorough: bool, accept: Callable[[dict[str, Any], Walk], dict[str, Any]]
+) -> tuple[Body, list[OddValue]]:
+    walk = Walk(thorough)
+    try:
+        document = _parse(body, walk)
+        if isinstance(document, list):
+            raise NotACallRecord("list", "the body is a JSON list, not a call record")
+        if not isinstance(document, dict):
+            raise NotACallRecord("not_an_object", f"the body is {excerpt(document)}, not a call record")
+        _refuse_an_error(document)
+        return read_struct(cls, accept(document, walk), walk), walk.odd
+    except RecursionError:
+        raise NotACallRecord("too_deep", "the body is nested too deeply to be a call record") from None
+
+
+def _parse(body: bytes, walk: Walk) -> Any:
+    """The JSON document, taken as generously as the standard library can; NotACallRecord if it is none."""
+    text = body.decode("utf-8", "replace").removeprefix("\ufeff")
+    if "\ufffd" in text and "\ufffd".encode() not in body:
+        walk.note(Place(), "bad_format", "bytes that are not UTF-8")
+    if not text.strip():
+        raise NotACallRecord("empty", "the body is empty")
+    if text.lstrip().startswith("<"):
+        raise NotACallRecord("html", "the body is HTML or XML, not JSON: the answer of a gateway, perhaps")
+    try:
+        # strict=False: control characters in text. A number too long for an int is read as a float, at worst infinite.
+        return json.loads(text, strict=False, parse_int=lambda digits: int(digits) if len(digits) < 40 else float(digits))
+    except json.JSONDecodeError as error:
+        if _is_cut(text, error):
+            raise NotACallRecord("cut_json", f"the body ends early, after {len(body)} bytes") from None
+        raise NotACallRecord("not_json", f"the body is not JSON (character {error.pos})") from None
+
+
+_CUT_TAIL = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-|-?I[nfity]{0,6}|\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3})?")
+
+
+def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether the parser stumbled over the end of a document that began well, rather than over something in it."""
+    if text.lstrip()[0] not in "{[":
+        return False
+    return error.msg.startswith("Unterminated string") or _CUT_TAIL.fullmatch(text[error.pos :].strip()) is not None
+
+
+def _refuse_an_error(document: dict[str, Any]) -> None:
+    error = document.get("error")
+    if error is None or "id" in document or "value" in document:
+        return
+    code = error.get("code") if isinstance(error, dict) else error
+    code = excerpt(code) if isinstance(code, str) else ""
+    raise NotACallRecord("odata_error", f"the body is an error of Graph ({code or 'without a code'})", code)
+
+
+def _accept_page(document: dict[str, Any], _walk: Walk) -> dict[str, Any]:
+    if "value" not in document:
+        raise NotACallRecord("not_an_object", f"the body has no `value`, so it is no page of a collection{_looks(document)}")
+    return document
+
+
+def _accept_record(document: dict[str, Any], walk: Walk) -> dict[str, Any]:
+    """The document, if it has an `id` and a usable `version`: a whole number of 64 bits, or the digits of one in text."""
+    identifier, version = document.get("id"), document.get("version")
+    if identifier is None or identifier == "" or isinstance(identifier, dict | list):
+        _refuse("no_id", document)
+    if isinstance(version, str) and re.fullmatch(r"[0-9]{1,18}", version):
+        walk.note(Place("version", "version"), "wrong_type", version)
+        return {**document, "version": int(version)}
+    if isinstance(version, bool) or not isinstance(version, int | float) or not -(2**63) <= version < 2**63:
+        _refuse("no_version", document)
+    if version != int(version):
+        _refuse("no_version", document)
+    return document
+
+
+def _refuse(kind: str, document: dict[str, Any]) -> NoReturn:
+    wanted = kind.removeprefix("no_")
+    raise NotACallRecord(kind, f"the body has no usable `{wanted}`, so it is no call record{_looks(document)}")
+
+
+def _looks(document: dict[str, Any]) -> str:
+    """What the document seems to be instead, as the end of a sentence."""
+    if isinstance(document.get("value"), list):
+        return "; it looks like a page of a collection (it has `value`)"
+    for name, key in (("a session", "segments"), ("a segment", "media"), ("a media line", "streams")):
+        if key in document:
+            return f"; it looks like {name} (it has `{key}`)"
+    if "version" in document or "sessions" in document:
+        return ""
+    if "caller" in document and "callee" in document:
+        return "; it looks like a session or a segment (it has `caller` and `callee`)"
+    if "streamDirection" in document or "streamId" in document:
+        return "; it looks like a media stream (it has `streamDirection`)"
+    return ""

@@ -1,0 +1,108 @@
+"""Date-times and durations as Graph writes them: read and re-written without losing a digit.
+
+Graph's instants have up to seven fraction digits, one more than `datetime` holds, so fractions stay text or integers here and
+never pass through a float. Both readers remember what they have read: in telemetry the same few texts come again and again.
+"""
+
+import datetime as dt
+import re
+from functools import lru_cache
+
+# OData's Edm.Duration (ISO 8601 without years, months and weeks), its digits bounded so that every result fits a double exactly
+# or rounds once: https://docs.oasis-open.org/odata/odata/v4.01/odata-v4.01-part1-protocol.html
+_DURATION = re.compile(
+    r"(-)?P(?=[0-9T])(?:([0-9]{1,7})D)?"
+    r"(?:T(?=[0-9])(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.([0-9]{1,30}))?S)?)?"
+)
+_DATE_TIME = re.compile(
+    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)"
+    r"(?:\.([0-9]{1,30}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
+
+# Distinct texts in use at a time: durations in whole milliseconds below a minute, and the instants of some thousand records.
+_REMEMBERED = 65_536
+
+
+def quotient(numerator: int, denominator: int) -> int | float:
+    """The exact quotient where it is whole, else the double nearest to it (Python rounds int / int correctly, once)."""
+    whole, rest = divmod(numerator, denominator)
+    return numerator / denominator if rest else whole
+
+
+def duration_sign(text: str) -> int:
+    """1 for a duration, -1 for a negative one, 0 for text that is none. `-PT0S` is not negative."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        # The other way of writing a negative one, a sign at a component.
+        return -1 if "-" in text and _DURATION.fullmatch(text.replace("-", "")) else 0
+    return -1 if found[1] and any(digit in "123456789" for digit in text) else 1
+
+
+@lru_cache(_REMEMBERED)
+def milliseconds(text: str) -> int | float | None:
+    """The length of a duration in milliseconds (`PT2M20.6389308S` is 140638.9308); None if it is negative or no duration."""
+    if duration_sign(text) != 1:
+        return None
+    found = _DURATION.fullmatch(text)
+    if found is None:  # pragma: no cover
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.group(2, 3, 4, 5))
+    fraction = found[6] or ""
+    scale = 10 ** len(fraction)
+    ticks = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * scale + int(fraction or 0)
+    return quotient(ticks * 1000, scale)
+
+
+@lru_cache(_REMEMBERED)
+def utc(text: str) -> str | None:
+    """A date-time in UTC with all the digits it came with; None if it is no date-time with an offset.
+
+    Where UTC would leave the years 1 to 9999, or there is no such day, it stays as it is.
+    """
+    found = _DATE_TIME.fullmatch(text)
+    if found is None:
+        return None
+    sign = found[8]
+    if sign is None:
+        return text
+    shift = int(found[9]) * 60 + int(found[10])
+    fraction = f".{found[7]}" if found[7] else ""
+    if not shift:
+        return f"{text[:19]}{fraction}Z"
+    try:
+        moment = dt.datetime.fromisoformat(text[:19]) - dt.timedelta(minutes=-shift if sign == "-" else shift)
+    except (ValueError, OverflowError):
+        return text
+    return f"{moment.isoformat()}{fraction}Z"
+
+
+def as_utc(text: str | None) -> str | None:
+    """For an event: the date-time in UTC, or the text as it is when it is no date-time."""
+    if text is None:
+        return None
+    shifted = utc(text)
+    return text if shifted is None else shifted
+
+
+def seconds_between(start: str | None, end: str | None) -> int | float | None:
+    """Seconds from one date-time to another, exact to the last digit sent; None if either is none, or the end comes first."""
+    first, last = _instant(start), _instant(end)
+    if first is None or last is None:
+        return None
+    digits = max(first[1], last[1])
+    ticks = last[0] * 10 ** (digits - last[1]) - first[0] * 10 ** (digits - first[1])
+    return None if ticks < 0 else quotient(ticks, 10**digits)
+
+
+def _instant(text: str | None) -> tuple[int, int] | None:
+    """A date-time as a count of ticks since year 1 and the number of fraction digits that make a tick."""
+    found = None if text is None else _DATE_TIME.fullmatch(as_utc(text) or "")
+    if found is None or found[8] is not None:
+        return None
+    try:
+        day = dt.date(int(found[1]), int(found[2]), int(found[3])).toordinal()
+    except ValueError:
+        return None
+    fraction = found[7] or ""
+    seconds = ((day * 24 + int(found[4])) * 60 + int(found[5])) * 60 + int(found[6])
+    return seconds * 10 ** len(fraction) + int(fraction or 0), len(fraction)
