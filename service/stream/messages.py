@@ -1,0 +1,106 @@
+"""Core: outcomes → Kafka records: topic, partition, key, value, headers. No I/O, no clock.
+
+Stream events and call summaries carry CloudEvents headers in binary mode (design section 6); what depends on the run
+(when notified, when fetched) stands in headers, never in the value.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from service.notification import Notification
+from service.stream.ledger import Entry, ledger_key
+from service.stream.policy import Dead, Later, Publish
+from service.stream.topics import Topics
+
+Headers = list[tuple[str, bytes]]
+
+STREAM_EVENT_TYPE = b"callstream.stream.v1"
+CALL_SUMMARY_TYPE = b"callstream.call.v1"
+# What Kafka's record format adds to key, value and headers, with room to spare: batch header 61, record some 30.
+RECORD_OVERHEAD_BYTES = 256
+
+_json = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRecord:
+    """One record to be written."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def size_bytes(self) -> int:
+        """Uncompressed, as it counts against the topic's max.message.bytes."""
+        headers = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + RECORD_OVERHEAD_BYTES
+
+
+def publish_records(outcome: Publish, topics: Topics, lane: int) -> Iterable[KafkaRecord]:
+    """All stream events of one version, its call summary and its ledger entry: one transaction or none."""
+    notification, shaped = outcome.notification, outcome.shaped
+    key = notification.key
+    shared = _shared_headers(outcome)
+    for kind, value, event_id in shaped.events:
+        headers = [("ce_id", event_id.encode()), ("ce_type", STREAM_EVENT_TYPE), *shared]
+        yield KafkaRecord(topics.streams[kind], lane, key, value, headers)
+    summary_id = key + b"/%d" % shaped.version
+    headers = [("ce_id", summary_id), ("ce_type", CALL_SUMMARY_TYPE), *shared]
+    yield KafkaRecord(topics.calls, lane, key, shaped.summary, headers)
+    yield ledger_record(notification, Entry(shaped.version, events=len(shaped.events)), topics, lane)
+
+
+def _shared_headers(outcome: Publish) -> Headers:
+    notification, shaped = outcome.notification, outcome.shaped
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_source", f"/tenants/{notification.tenant_id}/communications/callRecords".encode()),
+        ("ce_subject", notification.call_id.encode()),
+        ("content-type", b"application/json"),
+        ("version", b"%d" % shaped.version),
+        ("notified", (notification.first_seen_at or notification.received_at).encode()),
+        ("fetched", shaped.fetched_at.encode()),
+    ]
+    if shaped.last_modified:
+        headers.insert(2, ("ce_time", shaped.last_modified.encode()))
+    return headers
+
+
+def ledger_record(notification: Notification, entry: Entry, topics: Topics, lane: int) -> KafkaRecord:
+    """The ledger entry of one call."""
+    key = ledger_key(notification.tenant_id, notification.call_id)
+    return KafkaRecord(topics.ledger, lane, key, entry.encode(), [])
+
+
+def later_record(outcome: Later, topics: Topics, lane: int) -> KafkaRecord:
+    """The notification on its way to a retry topic."""
+    notification = outcome.notification
+    return KafkaRecord(topics.retry[outcome.tier], lane, notification.key, _json.encode(notification), [])
+
+
+def dead_records(outcome: Dead, topics: Topics, lane: int) -> Iterable[KafkaRecord]:
+    """The dead letter, and the ledger entry where the call has none newer."""
+    notification = outcome.notification
+    value = _json.encode(notification)
+    yield KafkaRecord(topics.dead_letter, 0, notification.key, value, dead_headers(outcome))
+    if outcome.entry is not None:
+        yield ledger_record(notification, outcome.entry, topics, lane)
+
+
+def dead_headers(outcome: Dead) -> Headers:
+    """Why: `reason` from a closed set, `error` one sentence, `attempts` how often it was tried."""
+    return [
+        ("reason", outcome.reason.encode()),
+        ("error", outcome.error[:1000].encode("utf-8", "replace")),
+        ("attempts", b"%d" % outcome.notification.attempt),
+    ]
+
+
+def rerouted_record(topic: str, partition: int, key: bytes, value: bytes) -> KafkaRecord:
+    """A notification that another tool put into the wrong partition, on its way to its own."""
+    return KafkaRecord(topic, partition, key, value, [])

@@ -1,0 +1,105 @@
+"""Shell: one lane's transactional producer. Starting it fences whoever had the lane before.
+
+Every send's future is awaited before the offsets go into the transaction: aiokafka's commit succeeds although a send
+failed whose future nobody looked at, and that is loss for good (kafka.md). Any failure between begin and commit leaves
+the outcome unknown; the caller then drops this producer and opens the lane again.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerClosed
+
+from service.settings import Kafka
+from service.stream.connect import client_options
+from service.stream.messages import KafkaRecord
+
+# Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
+BATCH_BYTES = 512 * 1024
+LINGER_MS = 0  # batches are built whole before they are sent
+DROP_SECONDS = 5.0
+
+
+class Publisher:
+    """Writes outcomes and consumed offsets in one transaction."""
+
+    def __init__(self, producer: AIOKafkaProducer, group: str) -> None:
+        self._producer = producer
+        self._group = group
+
+    async def commit(self, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
+        """All records and offsets, or nothing. Raises `KafkaError` (ProducerFenced among them): outcome unknown."""
+        await self._producer.begin_transaction()
+        by_partition: defaultdict[tuple[str, int], list[KafkaRecord]] = defaultdict(list)
+        for record in records:
+            by_partition[record.topic, record.partition].append(record)
+        # send_batch must never be called concurrently for one partition, so each partition has one task.
+        await _all(self._send(topic, partition, group) for (topic, partition), group in by_partition.items())
+        if offsets:
+            await self._producer.send_offsets_to_transaction(dict(offsets), self._group)
+        await self._producer.commit_transaction()
+
+    async def _send(self, topic: str, partition: int, records: list[KafkaRecord]) -> None:
+        acknowledged = []
+        batch = self._producer.create_batch()
+        for record in records:
+            full = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None
+            if full:
+                acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+        acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*acknowledged)
+
+
+@asynccontextmanager
+async def open_publisher(kafka: Kafka, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
+    """A producer that has fenced its predecessors and aborted what they left open.
+
+    Raises `KafkaError` when the brokers do not answer.
+    """
+    producer = AIOKafkaProducer(
+        **client_options(kafka),
+        transactional_id=transactional_id,
+        acks="all",
+        compression_type="zstd",
+        max_batch_size=BATCH_BYTES,
+        linger_ms=LINGER_MS,
+        # The broker aborts what a dead lane left open after this; a live one needs far less.
+        transaction_timeout_ms=60_000,
+    )
+    try:
+        await producer.start()
+        yield Publisher(producer, group)
+    finally:
+        await _drop(producer)
+
+
+async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Awaits every send; the first failure is raised as it is and the others are broken off."""
+    tasks = [asyncio.create_task(send) for send in sends]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _drop(producer: AIOKafkaProducer) -> None:
+    """Stops the producer within `DROP_SECONDS`, whatever it still holds.
+
+    What is unsent is failed first: `stop()` would wait for it, and the transaction it belongs to is given up. Broken
+    off, `stop()` would leave its sender running; a sender that nobody watches must not outlive the lane.
+    """
+    producer._message_accumulator.fail_all(ProducerClosed())
+    try:
+        async with asyncio.timeout(DROP_SECONDS):
+            await producer.stop()
+    except TimeoutError:
+        await producer._sender.close()
+        await producer.client.close()

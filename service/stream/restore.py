@@ -1,0 +1,91 @@
+"""Shell: what a lane reads before it works: the committed offsets, and its ledger up to the end.
+
+Both are read after the lane's producer has started: from then on no earlier owner can add to either.
+"""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.settings import Kafka
+from service.stream.connect import client_options
+from service.stream.ledger import Ledger
+from service.stream.topics import Topics
+
+# Restoring reads some 350,000 entries a second (kafka.md); ten minutes are far beyond any ledger that fits in memory.
+RESTORE_SECONDS = 600.0
+# Without a single new entry for so long, an open transaction holds the end back: the lane is opened again.
+SILENT_SECONDS = 15.0
+
+
+class LedgerUnreadableError(KafkaError):  # type: ignore[misc]
+    """The ledger's end cannot be reached: an open transaction, or a broker that does not answer."""
+
+    retriable = True
+
+
+async def committed_offsets(admin: AIOKafkaAdminClient, topics: Topics, lane: int) -> dict[TopicPartition, int]:
+    """Where each input of the lane was left; an input never committed is absent."""
+    partitions = [TopicPartition(name, lane) for name in topics.lane_inputs]
+    found = await admin.list_consumer_group_offsets(topics.lane_group, partitions=partitions)
+    return {partition: meta.offset for partition, meta in found.items() if meta.offset >= 0}
+
+
+async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger) -> None:
+    """Reads the ledger partition from `ledger.next_offset` to its end.
+
+    Reading stops at the last stable offset; only when that is the high watermark has everything been seen (an open
+    transaction would otherwise hide entries, and hidden entries mean events published twice).
+    Raises `LedgerUnreadableError`, `KafkaError`.
+    """
+    partition = TopicPartition(topics.ledger, lane)
+    end = await _high_watermark(kafka, partition)
+    if ledger.next_offset >= end:
+        return
+    consumer = AIOKafkaConsumer(
+        **client_options(kafka),
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        # Not `latest` and a seek to the beginning: the consumer's own first reset races that seek and wins (kafka.md).
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    try:
+        await consumer.start()
+        consumer.assign([partition])
+        if ledger.next_offset:
+            consumer.seek(partition, ledger.next_offset)
+        async with asyncio.timeout(RESTORE_SECONDS):
+            await _read_up_to(consumer, partition, end, ledger)
+    except TimeoutError:
+        raise LedgerUnreadableError(f"the ledger of lane {lane} was not read within {RESTORE_SECONDS:.0f} s") from None
+    finally:
+        await consumer.stop()
+
+
+async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, ledger: Ledger) -> None:
+    loop = asyncio.get_running_loop()
+    moved, position = loop.time(), -1
+    while (reached := await consumer.position(partition)) < end:
+        if reached != position:
+            moved, position = loop.time(), reached
+        elif loop.time() - moved > SILENT_SECONDS:
+            raise LedgerUnreadableError(f"{partition.topic} stops at {reached} of {end}: a transaction is open")
+        polled = await consumer.getmany(partition, timeout_ms=500, max_records=20_000)
+        for record in polled.get(partition, ()):
+            ledger.load(record.key, record.value)
+    ledger.next_offset = reached
+
+
+async def _high_watermark(kafka: Kafka, partition: TopicPartition) -> int:
+    """The end for a reader of everything, not only of what is committed."""
+    reader = AIOKafkaConsumer(**client_options(kafka), group_id=None, isolation_level="read_uncommitted")
+    try:
+        await reader.start()
+        ends = await reader.end_offsets([partition])
+        return int(ends[partition])
+    finally:
+        await reader.stop()
