@@ -190,7 +190,7 @@ class Broker:
             await self.kill()
             raise UserError(
                 f"Kafka broker {self.node_id} did not answer within {deadline_seconds:.0f} s"
-                f"{self._said()}: the machine may be too busy or too small, its log is {self.log_path}.",
+                f"{self.said()}: the machine may be too busy or too small, its log is {self.log_path}.",
                 exit_code=1,
             ) from exc
         except BaseException:
@@ -277,7 +277,7 @@ class Broker:
         while not await self._lists_itself():
             if not self.is_running:
                 self._changed()
-                raise UserError(f"Kafka broker {self.node_id} ended while starting{self._said()}.", exit_code=1)
+                raise UserError(f"Kafka broker {self.node_id} ended while starting{self.said()}.", exit_code=1)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _lists_itself(self) -> bool:
@@ -299,7 +299,8 @@ class Broker:
             await client.close()
         return cluster["controller_id"] > 0 and any(it["node_id"] == self.node_id for it in cluster["brokers"])
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """The broker's last words in brackets, to go into a sentence; empty when it said nothing."""
         words = last_words(_read(self.log_path), _read(self.output_path))
         return f' (it said: "{words}")' if words else ""
 

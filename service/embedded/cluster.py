@@ -16,6 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Never
 
 from service.embedded import jars
 from service.embedded.broker import HOST, Address, Broker, Jvm, default_jvm, environment, last_words, properties
@@ -28,6 +29,7 @@ FREE_PORTS = range(20_000, 30_000)
 tries to reach a stopped broker on one of those may be given that very port, and the broker cannot come back."""
 LEAST_FREE_BYTES = 256 * 1024 * 1024  # Kafka needs some 30 MB empty; full disks end it in ways that are hard to read
 FORMAT_SECONDS = 60.0
+WATCH_SECONDS = 0.5
 TRAINING_SECONDS = 120.0
 MARKER = "callstream-kafka.json"
 
@@ -54,6 +56,14 @@ class Cluster:
         except BaseExceptionGroup as failures:
             # Of several reasons one is the cause and the others follow from it; a person needs one sentence.
             raise failures.exceptions[0] from None
+
+    async def watch(self) -> Never:
+        """Waits for as long as all brokers live; UserError with the last words of the first that ended by itself."""
+        while True:
+            for broker in self.brokers:
+                if not broker.is_running:
+                    raise UserError(f"Kafka broker {broker.node_id} ended by itself{broker.said()}.", exit_code=1)
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def stop(self) -> None:
         """Ends every broker in good order, side by side."""
@@ -132,7 +142,8 @@ async def prepare_fast_start(version: str = KAFKA_VERSION, on_progress: Progress
 
 
 def _archive(version: str) -> Path:
-    return jars.cache_folder() / f"kafka-{version}-java-{jars.java_version()}.aot"
+    """Beside the jars it was made from: Java refuses it for others, so it has to go when they go."""
+    return jars.cache_folder() / f"kafka-{version}" / f"java-{jars.java_version()}.aot"
 
 
 async def _jvm(version: str, brokers: int, tell: Progress) -> Jvm:
@@ -157,6 +168,8 @@ def _addresses(brokers: int, ports: Sequence[int] | None) -> list[Address]:
 
 def _check_port(port: int) -> None:
     """UserError when nothing can listen on this port of 127.0.0.1."""
+    if not 0 < port < 65536:
+        raise UserError(f"{port} is not a port for Kafka: choose one from 1 to 65535.")
     try:
         _bind(port).close()
     except OSError as exc:
