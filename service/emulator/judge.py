@@ -107,7 +107,7 @@ class _Version:
         found = [] if digest(value) == self._digests[position] else differences(self.expected()[position], value)
         identity = dict(record.headers).get("ce_id", b"")
         found += envelope_faults(self._envelopes[position], record.topic, record.key, record.headers)
-        if value is not None and str(value.get("id")).encode() != identity:
+        if value is None or str(value.get("id")).encode() != identity:
             found.append(f"header ce_id {identity!r} is not the id of the value")
         return found
 
@@ -211,10 +211,12 @@ class Judge:
     def _see(self, record: _Record, *, is_summary: bool) -> None:
         if self._was_read(record):
             return
-        identity = dict(record.headers).get("ce_id", b"").decode(errors="replace")
-        parts = identity.split("/")
+        identity = (_parse(record.value) or {}).get("id") or dict(record.headers).get("ce_id", b"").decode(
+            errors="replace"
+        )
+        parts = str(identity).split("/")
         if len(parts) != (3 if is_summary else 4) or not parts[2].isdecimal():
-            self._problem("wrong", f"{record}: ce_id {identity!r} is no id of {'a call' if is_summary else 'a stream'}")
+            self._problem("wrong", f"{record}: id {identity!r} is no id of {'a call' if is_summary else 'a stream'}")
             return
         call, version = (parts[0], parts[1]), int(parts[2])
         position = _SUMMARY if is_summary else parts[3]
