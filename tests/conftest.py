@@ -1,0 +1,30 @@
+"""What every test may ask for, and the guards that stand around each of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.kafka_fixture import kafka, kafka_packages, prefix
+
+__all__ = ["kafka", "kafka_packages", "no_leaked_tasks", "prefix"]
+
+
+@pytest.fixture(autouse=True)
+def _guards(request: pytest.FixtureRequest) -> None:
+    """Puts `no_leaked_tasks` around every asynchronous test, and around no other: it would need a loop of its own."""
+    if request.node.get_closest_marker("asyncio"):
+        request.getfixturevalue("no_leaked_tasks")
+
+
+@pytest_asyncio.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Fails a test that leaves tasks behind: nobody would hear of their errors."""
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(10):  # callbacks of what has just been closed may still be due
+        await asyncio.sleep(0)
+    leaked = asyncio.all_tasks() - before - {asyncio.current_task()}
+
+    assert not leaked, f"the test left tasks behind: {sorted(str(task.get_coro()) for task in leaked)}"
