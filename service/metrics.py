@@ -12,7 +12,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 SOURCES = ("webhook", "eventhub", "reconcile", "backfill", "replay")
 KINDS = ("audio", "video", "screen-sharing", "other")
 REFUSED = ("malformed", "tenant", "client_state", "resource", "call_id", "not_stored")
-REJECTED = ("not_json", "not_a_collection", "too_large", "too_many", "too_slow", "content_type", "not_stored")
+REJECTED = (
+    "not_json",
+    "not_a_collection",
+    "too_large",
+    "too_many",
+    "too_slow",
+    "cut",
+    "content_type",
+    "path",
+    "not_stored",
+    "internal",
+)
 RETRIED = ("not_found", "graph_unavailable", "tenant_waits", "changed", "unchanged", "long_fetch", "budget", "outage")
 DEAD = ("unavailable", "graph_unavailable", "not_a_call_record", "unpublishable", "malformed", "unknown_tenant")
 SKIPPED = ("published", "dead", "overtaken", "merged")
@@ -57,7 +68,7 @@ class Metrics:
             ("reason",),
         )
         self.rejected = self._counter(
-            "receiver_rejected_total", "POST requests answered 4xx or 503, by reason.", ("reason",)
+            "receiver_rejected_total", "POST requests answered 4xx, 500 or 503, by reason.", ("reason",)
         )
         self.handshakes = self._counter("receiver_handshakes_total", "Validation handshakes answered.")
         self.receive_seconds = self._histogram(

@@ -1,0 +1,274 @@
+"""Shell: the public site that Graph posts to. `/notifications` and `/lifecycle` both take both kinds of notification and
+the validation handshake, because Graph validates either URL at any time (graph-contract 2).
+
+202 says that every good item is durable, or that there was nothing good in it: the guidance is to acknowledge and drop
+what is not ours (graph-contract 3.6). 503 makes Graph repeat the whole POST for up to 4 hours. 4xx is for what is no
+notification collection at all.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from aiohttp import web
+
+from service.clock import Clock, iso
+from service.errors import CallstreamError
+from service.logs import RateLimit
+from service.metrics import Metrics
+from service.notification import (
+    Gatekeeper,
+    LifecycleEvent,
+    NotACollection,
+    Notification,
+    Refused,
+    decode_collection,
+    event_label,
+    judge,
+)
+from service.settings import Receiver as ReceiverSettings
+from service.sites import IDLE_SECONDS, Site, open_site
+from service.store import KafkaStore, NotificationStore, StoreUnavailable
+
+__all__ = ["KafkaStore", "NotificationStore", "StoreUnavailable", "receiver_app", "receiver_site", "validation_token"]
+
+PATHS = ("/notifications", "/lifecycle")
+RETRY_AFTER_SECONDS = 10
+MAX_CONNECTIONS = 1000
+DRAIN_SECONDS = 10.0
+SECONDS_BETWEEN_LINES = 1.0  # for each reason; an attacker must not fill the disk
+ITEMS_AT_A_TIME = 500  # judged before others get the loop: some 5 ms
+
+log = structlog.get_logger()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Rejected(CallstreamError):
+    """A POST that is answered with `status` and one sentence; `label` is one of `metrics.REJECTED`."""
+
+    reason = "rejected"
+
+    def __init__(self, status: int, label: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.label = label
+
+
+@asynccontextmanager
+async def receiver_site(
+    settings: ReceiverSettings,
+    gatekeeper: Gatekeeper,
+    store: NotificationStore,
+    metrics: Metrics,
+    clock: Clock,
+    idle_seconds: float = IDLE_SECONDS,
+) -> AsyncIterator[Site]:
+    """The open public site. Leaving the block stops accepting, then lets requests in flight finish (`DRAIN_SECONDS`).
+
+    Close the store after it. Raises `UserError` when the port cannot be had.
+    """
+    app = receiver_app(settings, gatekeeper, store, metrics, clock)
+    async with open_site(
+        app,
+        settings.host,
+        settings.port,
+        "receiver",
+        max_connections=MAX_CONNECTIONS,
+        drain_seconds=DRAIN_SECONDS,
+        idle_seconds=idle_seconds,
+    ) as site:
+        log.info("receiver is open", host=site.host, port=site.port, public_url=settings.public_url)
+        yield site
+
+
+def receiver_app(
+    settings: ReceiverSettings, gatekeeper: Gatekeeper, store: NotificationStore, metrics: Metrics, clock: Clock
+) -> web.Application:
+    """The site's routes."""
+    receiver = _Receiver(settings, gatekeeper, store, metrics, clock)
+    # Bodies are bounded where they are read, so that a chunked one is too.
+    app = web.Application(middlewares=[receiver.answer_errors])
+    app.router.add_routes([web.post(path, receiver.post) for path in PATHS])
+    app.on_response_prepare.append(_hide_server)
+    return app
+
+
+class _Receiver:
+    def __init__(
+        self,
+        settings: ReceiverSettings,
+        gatekeeper: Gatekeeper,
+        store: NotificationStore,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._gatekeeper = gatekeeper
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._limit = RateLimit(SECONDS_BETWEEN_LINES)
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """A handshake is answered before anything is looked up: Graph sends it while we create the subscription."""
+        token = validation_token(request.raw_path)
+        if token is not None:
+            self._metrics.handshakes.inc()
+            headers = {"X-Content-Type-Options": "nosniff"}
+            return web.Response(body=token, content_type="text/plain", headers=headers)
+        with self._metrics.receive_seconds.time():
+            _check_headers(request)
+            body = await _read_body(request, self._settings.max_body_bytes, self._settings.read_timeout_seconds)
+            await self._take(body)
+        return web.Response(status=202)
+
+    async def _take(self, body: bytes) -> None:
+        """Judges and stores what one POST carries. Raises `Rejected`."""
+        try:
+            items = decode_collection(body)
+        except NotACollection as exc:
+            raise Rejected(400, exc.kind, f"{exc} Expected a changeNotificationCollection.") from None
+        if len(items) > self._settings.max_items:
+            raise Rejected(413, "too_many", f"More than {self._settings.max_items} notifications in one request.")
+        received_at = iso(self._clock.now())
+        notifications: list[Notification] = []
+        events: list[LifecycleEvent] = []
+        refused: Counter[str] = Counter()
+        for number, raw_item in enumerate(items, 1):
+            judged = judge(raw_item, self._gatekeeper, received_at)
+            if isinstance(judged, Notification):
+                notifications.append(judged)
+            elif isinstance(judged, LifecycleEvent):
+                events.append(judged)
+            else:
+                refused[judged.reason] += 1
+                self._log_refused(judged)
+            if number % ITEMS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        await self._settle(notifications, events, refused)
+
+    async def _settle(
+        self, notifications: list[Notification], events: list[LifecycleEvent], refused: Counter[str]
+    ) -> None:
+        """Stores the good items and counts each item once, whatever happens here (a cancellation too).
+
+        One status answers for the whole POST, so when a part is not acknowledged all of it counts as not stored.
+        All three counters move in one step, so that every scrape sees received = stored + refused.
+        """
+        good = len(notifications) + len(events)
+        stored = 0
+        try:
+            if good:
+                await self._store.store(notifications, events)
+            stored = good
+        except StoreUnavailable:
+            raise Rejected(503, "not_stored", "The notifications cannot be stored now; send them again.") from None
+        finally:
+            refused["not_stored"] += good - stored
+            self._metrics.received.inc(stored + refused.total())
+            self._metrics.stored.inc(stored)
+            for reason, count in refused.items():
+                self._metrics.refused.labels(reason).inc(count)
+        for event in events:
+            self._metrics.lifecycle.labels(event_label(event.lifecycle_event)).inc()
+
+    @web.middleware
+    async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Every error becomes one JSON sentence; nothing of what went wrong inside shows."""
+        try:
+            return await handler(request)
+        except Rejected as exc:
+            return self._reject(exc)
+        except web.HTTPMethodNotAllowed as exc:
+            return _sentence(405, "Only POST is understood here.", {"Allow": exc.headers["Allow"]})
+        except web.HTTPNotFound:
+            sentence = f"There is nothing at this path; Graph posts to {PATHS[0]} and {PATHS[1]}."
+            if request.method == "POST":
+                return self._reject(Rejected(404, "path", sentence))
+            return _sentence(404, sentence)
+        except web.HTTPException as exc:
+            return _sentence(exc.status, f"{exc.reason}.")
+        except Exception:
+            log.exception("the receiver failed; this is a bug")
+            return self._reject(Rejected(500, "internal", "The receiver failed; send it again."))
+
+    def _reject(self, rejected: Rejected) -> web.Response:
+        self._metrics.rejected.labels(rejected.label).inc()
+        if rejected.label not in ("not_stored", "internal") and (count := self._limit.admit(rejected.label)):
+            log.warning("requests rejected", reason=rejected.label, status=rejected.status, count=count)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if rejected.status == 503 else None
+        response = _sentence(rejected.status, str(rejected), headers)
+        if rejected.label in _BODY_UNREAD:
+            response.force_close()
+        return response
+
+    def _log_refused(self, refused: Refused) -> None:
+        """Nothing that came from outside is logged, save a tenant id that is a GUID."""
+        if count := self._limit.admit(f"item {refused.reason}"):
+            log.warning(
+                "notifications refused",
+                reason=refused.reason,
+                count=count,
+                tenant_id=refused.tenant_id,
+                todo=_WHAT_TO_DO.get(refused.reason, "None, if it stays rare."),
+            )
+
+
+_BODY_UNREAD = ("too_large", "too_slow", "content_type", "path", "cut")
+_WHAT_TO_DO = {
+    "tenant": "Add the tenant to the settings, or delete the subscription that someone else left on this URL.",
+    "client_state": "Is this subscription older than the clientState keys in the settings? Then delete it.",
+    "resource": "This URL is for communications/callRecords alone; delete subscriptions to anything else.",
+}
+
+
+def validation_token(raw_path: str) -> bytes | None:
+    """The handshake's token in a request target as it came over the wire, decoded exactly once; None if there is none.
+
+    `+` is a space and `%2B` a plus; bytes that are no UTF-8 stay as they are. Source:
+    https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+    """
+    _, _, query = raw_path.partition("?")
+    for pair in query.partition("#")[0].encode("utf-8", "surrogateescape").split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if unquote_to_bytes(name).lower() == b"validationtoken":
+            return unquote_to_bytes(value.replace(b"+", b" "))
+    return None
+
+
+def _check_headers(request: web.Request) -> None:
+    if request.content_type != "application/json":
+        raise Rejected(415, "content_type", "The content type must be application/json.")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise Rejected(415, "content_type", "The body must not be compressed.")
+
+
+async def _read_body(request: web.Request, most_bytes: int, timeout_seconds: float) -> bytes:
+    """The whole body, never holding more than `most_bytes` and one chunk. Raises `Rejected`."""
+    too_large = Rejected(413, "too_large", f"The body is larger than {most_bytes} bytes.")
+    if (request.content_length or 0) > most_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise Rejected(408, "too_slow", f"The body took longer than {timeout_seconds:g} s.") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Rejected(400, "cut", "The body ended early or is not framed as HTTP demands.") from None
+    return bytes(body)
+
+
+def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": sentence}, status=status, headers=headers)
+
+
+async def _hide_server(_: web.Request, response: web.StreamResponse) -> None:
+    """The default names the versions of Python and aiohttp."""
+    response.headers["Server"] = "callstream"

@@ -1,0 +1,100 @@
+"""Shell: opening an HTTP site on a port: what the public and the private site share.
+
+What holds a connection is bounded: a connection whose next headers are not complete within `IDLE_SECONDS` is closed
+(aiohttp's keep-alive timer runs from the connection's first moment), a body nobody wants is read for
+`LINGERING_SECONDS` at most, and above `max_connections` new ones are turned away, so a flood takes no memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from service.errors import UserError
+
+IDLE_SECONDS = 75.0
+LINGERING_SECONDS = 2.0
+# Graph's handshake token has no documented length, and it stands in the request line.
+LONGEST_LINE_BYTES = 16 * 1024
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An open site; `port` is the real one where the setting was 0."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Base URL for a client on this machine, without a slash at the end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+@asynccontextmanager
+async def open_site(
+    app: web.Application,
+    host: str,
+    port: int,
+    setting: str,
+    *,
+    max_connections: int,
+    drain_seconds: float,
+    idle_seconds: float = IDLE_SECONDS,
+) -> AsyncIterator[Site]:
+    """Serves `app` until the block ends; requests in flight then have `drain_seconds` to finish.
+
+    `setting` is the group whose `host` and `port` these are. Raises `UserError` when the port cannot be had.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=drain_seconds,
+        keepalive_timeout=idle_seconds,
+        lingering_time=LINGERING_SECONDS,
+        max_line_size=LONGEST_LINE_BYTES,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    try:
+        server = await _listen(runner, host, port, setting, max_connections)
+        try:
+            yield Site(host, server.sockets[0].getsockname()[1])
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, setting: str, most: int) -> asyncio.Server:
+    serve = runner.server
+    if serve is None:
+        raise RuntimeError("the runner is not set up")
+
+    def protocol() -> asyncio.BaseProtocol:
+        return serve() if len(serve.connections) < most else _TurnedAway()
+
+    try:
+        return await _create_server(protocol, host, port)
+    except OSError as exc:
+        cause = exc.strerror or str(exc)
+        raise UserError(
+            f"Cannot listen on {host}:{port} ({cause}): change {setting}.host or {setting}.port.", exit_code=1
+        ) from None
+
+
+async def _create_server(protocol: Callable[[], asyncio.BaseProtocol], host: str, port: int) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(protocol, host or None, port, backlog=1024)
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Answers 503 without reading anything."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(_FULL)
+        transport.close()
