@@ -148,6 +148,10 @@ class Lanes(_Group, frozen=True):
     """How long a lane that already has work waits for more of it."""
     concurrent_fetches: Count = 24
     """Records being fetched at once by this process."""
+    patience_seconds: Positive = 3.0
+    """How long a batch waits for a record before it goes on without it; the record goes on beside the batches."""
+    beside_fetches: Count = 4
+    """Records of one lane that may be fetched beside its batches at once."""
     bytes_in_flight: Count = 64 * 1024 * 1024
     """Encoded events held by all lanes of this process before further fetches wait."""
     stall_seconds: Positive = 300.0

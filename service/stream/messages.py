@@ -87,17 +87,23 @@ def dead_records(outcome: Dead, topics: Topics, lane: int) -> Iterable[KafkaReco
     """The dead letter, and the ledger entry where the call has none newer."""
     notification = outcome.notification
     value = _json.encode(notification)
-    yield KafkaRecord(topics.dead_letter, 0, notification.key, value, dead_headers(outcome))
+    yield KafkaRecord(
+        topics.dead_letter,
+        0,
+        notification.key,
+        value,
+        dead_headers(outcome.reason, outcome.error, notification.attempt),
+    )
     if outcome.entry is not None:
         yield ledger_record(notification, outcome.entry, topics, lane)
 
 
-def dead_headers(outcome: Dead) -> Headers:
+def dead_headers(reason: str, error: str, attempts: int) -> Headers:
     """Why: `reason` from a closed set, `error` one sentence, `attempts` how often it was tried."""
     return [
-        ("reason", outcome.reason.encode()),
-        ("error", outcome.error[:1000].encode("utf-8", "replace")),
-        ("attempts", b"%d" % outcome.notification.attempt),
+        ("reason", reason.encode()),
+        ("error", error[:1000].encode("utf-8", "replace")),
+        ("attempts", b"%d" % attempts),
     ]
 
 

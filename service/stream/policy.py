@@ -10,7 +10,7 @@ from enum import Enum
 import msgspec
 
 from service.clock import from_iso, iso
-from service.errors import CallstreamError, RecordNotFound, SetAside, TenantMustWait
+from service.errors import CallstreamError, GraphUnavailable, RecordNotFound, SetAside, TenantMustWait
 from service.notification import Notification
 from service.settings import Retry, parse_delays
 from service.stream.ledger import Entry
@@ -182,6 +182,16 @@ def dead(notification: Notification, reason: str, error: str, entry: Entry | Non
     known = version if version is not None else notification.version or 0
     supersedes = entry is None or known > entry.version
     return Dead(reason, error, notification, Entry(known, dead=True) if supersedes else None)
+
+
+def with_version(notification: Notification, version: int) -> Notification:
+    """The notification, knowing that this version is to be had at least."""
+    return msgspec.structs.replace(notification, version=max(version, notification.version or 0))
+
+
+def silent() -> GraphUnavailable:
+    """The failure of a look that brought nothing by the deadline."""
+    return GraphUnavailable("Graph had not sent the whole record by the deadline")
 
 
 def merge(same_call: Sequence[Notification]) -> Notification:

@@ -1,0 +1,70 @@
+"""Shell: counts what a committed transaction did, and logs what a person should know of."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from service.clock import Clock, from_iso
+from service.metrics import Metrics
+from service.settings import Tenant
+from service.stream.policy import LIVE_SOURCES, Dead, Later, Outcome, Publish, Skip
+
+log = structlog.get_logger()
+
+
+class Accounts:
+    """Counts outcomes after their commit; nothing is counted that a crash could undo."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, tenants: Mapping[str, Tenant]) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._names = {tenant.id.lower(): name for name, tenant in tenants.items()}
+
+    def committed(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """One transaction, `seconds` of the machine's time from begin to commit."""
+        events = sum(len(outcome.shaped.events) for outcome in outcomes if isinstance(outcome, Publish))
+        self._metrics.transaction_events.observe(events)
+        self._metrics.transaction_seconds.observe(seconds)
+        for outcome in outcomes:
+            match outcome:
+                case Publish():
+                    self._published(outcome)
+                case Skip(reason):
+                    self._metrics.skipped.labels(reason.value).inc()
+                case Later():
+                    self._metrics.retried.labels(outcome.notification.reason).inc()
+                case Dead():
+                    self._dead(outcome)
+
+    def rerouted(self, count: int) -> None:
+        """Notifications sent to their own partition."""
+        self._metrics.rerouted.inc(count)
+
+    def malformed(self, count: int) -> None:
+        """Kafka records that were no notification."""
+        if count:
+            self._metrics.dead.labels("malformed").inc(count)
+            log.warning("dead letter", reason="malformed", count=count)
+
+    def _published(self, outcome: Publish) -> None:
+        notification = outcome.notification
+        self._metrics.published.labels(self._names[notification.tenant_id.lower()]).inc()
+        for kind, _, _ in outcome.shaped.events:
+            self._metrics.events.labels(kind).inc()
+        if notification.source in LIVE_SOURCES:
+            try:
+                waited = self._clock.now() - from_iso(notification.received_at)
+            except ValueError:
+                return
+            self._metrics.notice_to_event.observe(max(0.0, waited))
+
+    def _dead(self, outcome: Dead) -> None:
+        self._metrics.dead.labels(outcome.reason).inc()
+        log.warning(
+            "dead letter",
+            reason=outcome.reason,
+            error=outcome.error,
+            tenant_id=outcome.notification.tenant_id,
+            call_id=outcome.notification.call_id,
+            attempts=outcome.notification.attempt,
+        )

@@ -1,0 +1,244 @@
+"""Shell: one batch of a lane: which of the taken items are worked on now, and what each becomes.
+
+A batch is cut short when the process holds enough bytes or a tenant's budget is spent. What was not started goes back
+to the intake, so the handled items of a partition are always the first of those taken, and offsets can follow them.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiokafka import TopicPartition
+
+from service.clock import Clock
+from service.errors import CallstreamError
+from service.notification import Notification
+from service.settings import GUID
+from service.stream import policy
+from service.stream.intake import Item
+from service.stream.ledger import Entry, Ledger, ledger_key
+from service.stream.looks import Look, Looks
+from service.stream.policy import Later, Outcome, Rules, ShapedRecord, Skip, SkipReason
+from service.stream.topics import partition_of
+
+# A tenant whose budget of requests is spent for longer than this lets others of its lane go first. Seconds.
+SHORT_WAIT_SECONDS = 1.0
+
+
+class Gates(Protocol):
+    """What a lane asks about a tenant before it starts a look."""
+
+    def waiting_seconds(self, tenant_name: str) -> float:
+        """How long the tenant must wait (429, 403, no token, outage); 0 when it need not."""
+        ...
+
+    def budget_seconds(self, tenant_name: str) -> float:
+        """How long until the tenant's budget admits one more request; 0 for now."""
+        ...
+
+
+@dataclass
+class Group:
+    """All notifications of one call in this batch, and the look that serves them."""
+
+    notifications: list[Notification]
+    look: Look
+
+
+@dataclass
+class Batch:
+    """What one transaction will hold."""
+
+    handled: list[Item] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    strays: list[Item] = field(default_factory=list)
+    malformed: list[Item] = field(default_factory=list)
+    groups: dict[bytes, Group] = field(default_factory=dict)
+
+    def looks(self) -> list[Look]:
+        """Every look of the batch."""
+        return [group.look for group in self.groups.values()]
+
+    def size_bytes(self) -> int:
+        """Encoded events that have arrived so far."""
+        results = [look.result() for look in self.looks() if look.task.done()]
+        return sum(result.size_bytes for result in results if isinstance(result, ShapedRecord))
+
+    def offsets(self) -> dict[TopicPartition, int]:
+        """The positions to commit: after the last handled item of each partition."""
+        found: dict[TopicPartition, int] = {}
+        for item in self.handled:
+            found[item.partition] = max(found.get(item.partition, 0), item.offset + 1)
+        return found
+
+
+@dataclass
+class Beside:
+    """Looks of one lane that go on beside its batches, and what became of those that ended without a publication."""
+
+    most: int
+    looks: dict[bytes, Look] = field(default_factory=dict)
+    results: dict[bytes, CallstreamError | int] = field(default_factory=dict)
+    """Call → the error, or the version that was published; taken when the call's notification comes back."""
+
+    def take_done(self) -> list[Look]:
+        """Removes and gives the looks that are done."""
+        done = {key: look for key, look in self.looks.items() if look.task.done()}
+        for key in done:
+            del self.looks[key]
+        return list(done.values())
+
+    def remember(self, key: bytes, result: CallstreamError | int) -> None:
+        """Keeps a result for the notification that waits in a retry topic; old ones go when there are too many."""
+        self.results[key] = result
+        while len(self.results) > MOST_RESULTS:
+            del self.results[next(iter(self.results))]
+
+
+MOST_RESULTS = 10_000
+
+
+@dataclass
+class Assembler:
+    """Starts the looks of a batch. `tenants` maps lower-case tenant ids to configured names."""
+
+    lane: int
+    partitions: int
+    tenants: Mapping[str, str]
+    ledger: Ledger
+    looks: Looks
+    beside: Beside
+    gates: Gates
+    rules: Rules
+    clock: Clock
+    batch_bytes: int
+
+    async def assemble(self, items: Sequence[Item]) -> tuple[Batch, Sequence[Item]]:
+        """A batch with its looks under way, and the items that were not started."""
+        batch = Batch()
+        try:
+            for index, item in enumerate(items):
+                if not await self._place(batch, item):
+                    return batch, items[index:]
+                batch.handled.append(item)
+        except BaseException:
+            await self.looks.discard(batch.looks())
+            raise
+        return batch, ()
+
+    async def _place(self, batch: Batch, item: Item) -> bool:
+        """Gives one item its place in the batch; False when the batch ends before it."""
+        notification = item.notification
+        if notification is None or not is_call(notification):
+            batch.malformed.append(item)
+            return True
+        key = notification.key
+        if partition_of(key, self.partitions) != self.lane:
+            batch.strays.append(item)
+            return True
+        if key in batch.groups:
+            batch.groups[key].notifications.append(notification)
+            return True
+        if (outcome := self._without_look(notification, key)) is not None:
+            batch.outcomes.append(outcome)
+            return True
+        if not await self._admitted(batch, self.tenants[notification.tenant_id.lower()]):
+            return False
+        batch.groups[key] = Group([notification], self.looks.start(notification))
+        return True
+
+    def _without_look(self, notification: Notification, key: bytes) -> Outcome | None:
+        """What can be decided without asking Graph; None when it must be asked."""
+        now = self.clock.now()
+        entry = self.entry(notification)
+        name = self.tenants.get(notification.tenant_id.lower())
+        if name is None:
+            return policy.dead(notification, "unknown_tenant", "the tenant is not configured here", entry)
+        if (known := policy.needs_no_fetch(notification, entry)) is not None:
+            return Skip(known)
+        if key in self.beside.looks:
+            # It joins the fetch under way; what that brings may be older than this notification, so it looks again.
+            return policy.later(notification, policy.LONG_FETCH, 0, self.rules, now)
+        if notification.reason == policy.LONG_FETCH and (result := self.beside.results.pop(key, None)) is not None:
+            if isinstance(result, CallstreamError):
+                return policy.after_failure(notification, result, entry, self.rules, now)
+            return Skip(SkipReason.PUBLISHED)
+        if (seconds := self.gates.waiting_seconds(name)) > 0:
+            tier = self.rules.tier_for_wait(seconds)
+            return policy.later(notification, "tenant_waits", tier, self.rules, now)
+        if len(self.tenants) > 1 and self.gates.budget_seconds(name) > SHORT_WAIT_SECONDS:
+            # Its budget is spent; the other tenants of this lane need not wait for that.
+            return policy.later(notification, "budget", 0, self.rules, now)
+        return None
+
+    async def _admitted(self, batch: Batch, tenant_name: str) -> bool:
+        """Whether one more look may start now; waits only while the batch is empty."""
+        while True:
+            if batch.size_bytes() >= self.batch_bytes:
+                return False
+            seconds = self.gates.budget_seconds(tenant_name)
+            if seconds <= 0 and not self.looks.in_flight.is_full:
+                return True
+            if batch.handled:
+                return False
+            if seconds > 0:
+                await self.clock.sleep(min(seconds, SHORT_WAIT_SECONDS))
+            else:
+                await self.looks.in_flight.wait_freed()
+
+    def entry(self, notification: Notification) -> Entry | None:
+        """The ledger's entry of the notification's call."""
+        return self.ledger.get(ledger_key(notification.tenant_id, notification.call_id))
+
+    async def finish(self, batch: Batch, patience_seconds: float, deadline_seconds: float) -> None:
+        """Waits for the looks; what is not there after `patience_seconds` goes on beside, if there is room beside.
+
+        The rest is waited for until `deadline_seconds`; by then each has its result, if only that Graph was silent.
+        """
+        late = await self._wait(batch.looks(), patience_seconds)
+        keys = {id(group.look): key for key, group in batch.groups.items()}
+        for look in late[: max(0, self.beside.most - len(self.beside.looks))]:
+            look.go_beside()
+            key = keys[id(look)]
+            self.beside.looks[key] = look
+            batch.outcomes.append(self._goes_beside(batch.groups.pop(key), look))
+        await self._wait(batch.looks(), deadline_seconds - patience_seconds)
+        for key, group in list(batch.groups.items()):
+            if not group.look.task.done():
+                del batch.groups[key]
+                await self.looks.discard([group.look])
+                batch.outcomes.append(self._judge(group.notifications, policy.silent()))
+        for group in batch.groups.values():
+            batch.outcomes.append(self._judge(group.notifications, group.look.result()))
+        merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
+        batch.outcomes.extend([Skip(SkipReason.MERGED)] * merged)
+
+    def _goes_beside(self, group: Group, look: Look) -> Later:
+        """The notification that waits while the record is fetched; it knows the version, if a page has shown it."""
+        notification = policy.merge(group.notifications)
+        if look.progress.version is not None:
+            notification = policy.with_version(notification, look.progress.version)
+        return policy.later(notification, policy.LONG_FETCH, 0, self.rules, self.clock.now())
+
+    def _judge(self, notifications: Sequence[Notification], result: ShapedRecord | CallstreamError) -> Outcome:
+        return self.judge(policy.merge(notifications), result)
+
+    def judge(self, notification: Notification, result: ShapedRecord | CallstreamError) -> Outcome:
+        """What a finished look means, by the ledger as it is now."""
+        now, entry = self.clock.now(), self.entry(notification)
+        if isinstance(result, CallstreamError):
+            return policy.after_failure(notification, result, entry, self.rules, now)
+        return policy.after_fetch(notification, result, entry, self.rules, now)
+
+    async def _wait(self, looks: Sequence[Look], seconds: float) -> list[Look]:
+        """Waits for all, at most `seconds` of the clock; gives those that are not done."""
+        tasks = {look.task for look in looks if not look.task.done()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.clock.real_seconds(max(0.0, seconds)))
+        return [look for look in looks if not look.task.done()]
+
+
+def is_call(notification: Notification) -> bool:
+    """Whether both ids are GUIDs: they become keys, ledger entries and a URL."""
+    return bool(GUID.fullmatch(notification.tenant_id) and GUID.fullmatch(notification.call_id))

@@ -1,0 +1,153 @@
+"""Shell: which lanes this process owns. The group subscribes to one topic, only to learn that (design section 4).
+
+The rebalance listener starts tasks and returns: no heartbeats are sent while it runs. Revocation cancels polls and
+fetches and gives a begun transaction a few seconds. The consumer itself never fetches: its partitions are paused.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from service.errors import UserError
+from service.settings import Kafka
+from service.stream.connect import client_options
+from service.stream.lane import Lane
+from service.stream.ledger import Ledger
+from service.stream.topics import Topics
+
+log = structlog.get_logger()
+
+# aiokafka: a member that does not poll for so long leaves and never comes back; the lanes have a watchdog of their own.
+NEVER_MS = 2**31 - 1
+# What revocation may need; the group waits for it, also for members that have died.
+REBALANCE_SECONDS = 10.0
+CHECK_AGAIN_SECONDS = 2.0
+
+MakeLane = Callable[[int, Ledger], Lane]
+
+
+class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Starts and stops lanes as the group gives and takes them."""
+
+    def __init__(
+        self,
+        make_lane: MakeLane,
+        check_topics: Callable[[], "asyncio.Task[None]"],
+        on_share: Callable[[int], None],
+    ) -> None:
+        """`check_topics` compares the topics before lanes start; `on_share` is told how many lanes are owned."""
+        self._make_lane = make_lane
+        self._check_topics = check_topics
+        self._on_share = on_share
+        self._lanes: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
+        # A lane that comes back keeps its map and reads only what was added meanwhile.
+        self._ledgers: dict[int, Ledger] = {}
+        self._starting: asyncio.Task[None] | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Gets the exception of a lane that ended for a reason nobody foresaw."""
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes at work now."""
+        return [lane for lane, _ in self._lanes.values()]
+
+    @property
+    def ledger_entries(self) -> int:
+        """Calls in the ledgers of the lanes at work."""
+        return sum(len(lane.ledger) for lane in self.lanes)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The group gave these lanes. Starts them in a task and returns."""
+        numbers = sorted(partition.partition for partition in assigned)
+        if self._consumer is not None and numbers:
+            self._consumer.pause(*assigned)
+        self._on_share(len(numbers))
+        log.info("lanes assigned", lanes=numbers)
+        self._starting = asyncio.create_task(self._start(numbers))
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """The group takes these lanes: milliseconds, or what a begun transaction needs."""
+        await self._cancel_starting()
+        await self._stop({partition.partition for partition in revoked})
+
+    async def _start(self, numbers: list[int]) -> None:
+        try:
+            await self._check_topics()
+            for number in numbers:
+                lane = self._make_lane(number, self._ledgers.setdefault(number, Ledger()))
+                task = asyncio.create_task(lane.run(), name=f"lane {number}")
+                task.add_done_callback(self._lane_ended)
+                self._lanes[number] = (lane, task)
+        except UserError as error:
+            self._fail(error)
+
+    def _lane_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _cancel_starting(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+            self._starting = None
+
+    async def _stop(self, numbers: Iterable[int]) -> None:
+        going = [self._lanes.pop(number) for number in numbers if number in self._lanes]
+        await asyncio.gather(*(lane.stop(task) for lane, task in going))
+
+    async def drain(self, seconds: float) -> None:
+        """Lets every lane end its batch, at most `seconds` of the machine's time, then stops what is left."""
+        await self._cancel_starting()
+        for lane in self.lanes:
+            lane.drain()
+        tasks = {task for _, task in self._lanes.values()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        await self._stop(list(self._lanes))
+
+    def attach(self, consumer: AIOKafkaConsumer) -> None:
+        """The group's consumer, so that its partitions can be paused."""
+        self._consumer = consumer
+
+
+@asynccontextmanager
+async def join_group(kafka: Kafka, topics: Topics, owner: Owner) -> AsyncIterator[AIOKafkaConsumer]:
+    """A member of the group that shares the lanes out. Raises `KafkaError` when the brokers do not answer."""
+    session_ms = int(kafka.session_timeout_seconds * 1000)
+    consumer = AIOKafkaConsumer(
+        **client_options(kafka),
+        group_id=topics.lane_group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=session_ms // 4,
+        rebalance_timeout_ms=int(REBALANCE_SECONDS * 1000),
+        max_poll_interval_ms=NEVER_MS,
+    )
+    owner.attach(consumer)
+    consumer.subscribe([topics.notifications], listener=owner)
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        # stop() calls no listener: the lanes must have been drained before.
+        await consumer.stop()
+
+
+async def stay(consumer: AIOKafkaConsumer) -> None:
+    """Polls the (paused) consumer so that what the group refuses is raised here, until cancelled."""
+    while True:
+        try:
+            await consumer.getmany(timeout_ms=1000)
+        except KafkaError as error:
+            log.warning("group", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(CHECK_AGAIN_SECONDS)

@@ -1,0 +1,73 @@
+"""Core: outcomes → the Kafka records of one transaction, and what does not fit into Kafka. No I/O."""
+
+from collections.abc import Mapping
+
+from service.stream import policy
+from service.stream.intake import Item
+from service.stream.ledger import Entry
+from service.stream.messages import (
+    KafkaRecord,
+    dead_headers,
+    dead_records,
+    later_record,
+    publish_records,
+    rerouted_record,
+)
+from service.stream.policy import Dead, Later, Outcome, Publish
+from service.stream.topics import Topics, partition_of
+
+# Kafka's own default for max.message.bytes, for a topic whose limit could not be read.
+DEFAULT_LIMIT_BYTES = 1_048_588
+
+
+class Writer:
+    """Turns outcomes of lane `lane` into Kafka records. `limits`: topic → its max.message.bytes."""
+
+    def __init__(self, topics: Topics, lane: int, partitions: int, limits: Mapping[str, int]) -> None:
+        self._topics = topics
+        self._lane = lane
+        self._partitions = partitions
+        self._limits = limits
+
+    def records(self, outcome: Outcome) -> list[KafkaRecord]:
+        """The Kafka records of one outcome, in the order they are written."""
+        match outcome:
+            case Publish():
+                return list(publish_records(outcome, self._topics, self._lane))
+            case Later():
+                return [later_record(outcome, self._topics, self._lane)]
+            case Dead():
+                return list(dead_records(outcome, self._topics, self._lane))
+            case _:
+                return []
+
+    def stray(self, item: Item) -> KafkaRecord:
+        """A notification that another tool put into the wrong partition: to its own, processed there."""
+        key = item.notification.key if item.notification else item.key or b""
+        topic = self._topics.backfill if item.partition.topic == self._topics.backfill else self._topics.notifications
+        return rerouted_record(topic, partition_of(key, self._partitions), key, item.value)
+
+    def malformed(self, item: Item) -> KafkaRecord:
+        """A Kafka record that is no notification of a call: to the dead letters as it is."""
+        headers = dead_headers("malformed", "the Kafka record is no notification of a call", 0)
+        return KafkaRecord(self._topics.dead_letter, 0, item.key, item.value, headers)
+
+    def fitting(self, outcome: Outcome, entry: Entry | None) -> tuple[Outcome, list[KafkaRecord]]:
+        """The outcome and its records; a version of which one message is too large becomes a dead letter.
+
+        Checked before the transaction begins: Kafka would refuse the whole of it.
+        """
+        records = self.records(outcome)
+        if not isinstance(outcome, Publish):
+            return outcome, records
+        for record in records:
+            limit = self._limits.get(record.topic, DEFAULT_LIMIT_BYTES)
+            if record.size_bytes > limit:
+                sentence = f"a message of {record.size_bytes} bytes is above the {limit} that {record.topic} takes"
+                return self.unpublishable(outcome, sentence, entry)
+        return outcome, records
+
+    def unpublishable(self, outcome: Publish, error: str, entry: Entry | None) -> tuple[Outcome, list[KafkaRecord]]:
+        """The dead letter of a version that Kafka does not take, and its records."""
+        given_up = policy.dead(outcome.notification, "unpublishable", error, entry, outcome.shaped.version)
+        return given_up, self.records(given_up)
