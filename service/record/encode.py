@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from service.record.events import CallSummary, QualityGroup, StreamEvent
+from service.record.events import SCHEMA_VERSION, CallSummary, QualityGroup, StreamEvent
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -26,60 +26,43 @@ class EventEncoder:
 
     def __init__(self) -> None:
         self._line: StreamEvent | None = None
-        self._outer: StreamEvent | None = None
-        self._before_outer = b""
-        self._between = b""
-        self._sides = b""
+        self._segment: StreamEvent | None = None
+        self._outer = b""
+        self._before_stream = b""
+        self._after_stream = b""
         self._qualities: dict[int, tuple[QualityGroup, bytes]] = {}
 
     def encode(self, event: StreamEvent) -> bytes:
         """The value of a record in a streams topic."""
         line = self._line
-        if (
-            line is None
-            or event.media is not line.media
-            or event.caller is not line.caller
-            or event.callee is not line.callee
-            or not _same_outer(event, line)
-        ):
+        if line is None or event.media is not line.media or not _have_same_sides(event, line) or not _is_same_segment(event, line):
             self._prepare(event)
+        quality = self._qualities.get(id(event.quality))
+        if quality is None:
+            quality = self._qualities[id(event.quality)] = (event.quality, _encode(event.quality) + b"}")
         return b"".join(
-            (
-                b'{"schemaVersion":%d,"id":' % event.schema_version,
-                _encode(event.id),
-                self._between,
-                _encode(event.stream),
-                self._sides,
-                self._quality(event.quality),
-            )
+            (_START, _encode(event.id), self._before_stream, _encode(event.stream), self._after_stream, quality[1])
         )
 
     def _prepare(self, event: StreamEvent) -> None:
-        """Encodes what the streams of the event's media line share."""
-        outer = self._outer
-        if outer is None or not _same_outer(event, outer):
-            self._before_outer = b',"tenantId":%b,"call":%b,"session":%b,"segment":%b,"media":' % (
-                _encode(event.tenant_id),
-                _encode(event.call),
-                _encode(event.session),
-                _encode(event.segment),
-            )
-            self._outer = event
-        self._between = b'%b%b,"stream":' % (self._before_outer, _encode(event.media))
-        self._sides = b'%b%b,"quality":' % (
-            b"" if event.caller is None else b',"caller":' + _encode(event.caller),
-            b"" if event.callee is None else b',"callee":' + _encode(event.callee),
-        )
+        """Encodes what the streams of the event's media line share, and of that anew only what its segment does not share."""
+        if self._segment is None or not _is_same_segment(event, self._segment):
+            groups = (event.tenant_id, event.call, event.session, event.segment)
+            self._outer = b',"tenantId":%b,"call":%b,"session":%b,"segment":%b,"media":' % tuple(map(_encode, groups))
+            self._segment = event
+        self._before_stream = b'%b%b,"stream":' % (self._outer, _encode(event.media))
+        self._after_stream = b',"caller":%b,"callee":%b,"quality":' % (_encode(event.caller), _encode(event.callee))
         self._line = event
 
-    def _quality(self, quality: QualityGroup) -> bytes:
-        known = self._qualities.get(id(quality))
-        if known is None:
-            known = self._qualities[id(quality)] = (quality, _encode(quality) + b"}")
-        return known[1]
+
+_START: Final = b'{"schemaVersion":%d,"id":' % SCHEMA_VERSION
 
 
-def _same_outer(event: StreamEvent, other: StreamEvent) -> bool:
+def _have_same_sides(event: StreamEvent, other: StreamEvent) -> bool:
+    return event.caller is other.caller and event.callee is other.callee
+
+
+def _is_same_segment(event: StreamEvent, other: StreamEvent) -> bool:
     return (
         event.segment is other.segment
         and event.session is other.session

@@ -314,7 +314,7 @@ class QualityGroup(EventStruct):
     ]
 
 
-class StreamEvent(EventStruct, kw_only=True):
+class StreamEvent(EventStruct):
     """One media stream with everything around it."""
 
     schema_version: Annotated[int, doc("Grows only when an addition needs it")]
@@ -327,8 +327,8 @@ class StreamEvent(EventStruct, kw_only=True):
     segment: SegmentGroup
     media: MediaGroup
     stream: StreamGroup
-    caller: SideGroup | None = None
-    callee: SideGroup | None = None
+    caller: Annotated[SideGroup, doc("Always there, perhaps empty")]
+    callee: Annotated[SideGroup, doc("Always there, perhaps empty")]
     quality: QualityGroup
 
 

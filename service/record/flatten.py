@@ -59,17 +59,17 @@ class Flattened:
             prefix = f"{self._prefix}/{index}.{position}.{line}."
             for number, stream in enumerate(media.streams):
                 yield StreamEvent(
-                    schema_version=SCHEMA_VERSION,
-                    id=f"{prefix}{number}",
-                    tenant_id=self._tenant_id,
-                    call=self.summary.call,
-                    session=session_group,
-                    segment=segment_group,
-                    media=media_group,
-                    stream=stream_group(stream, number),
-                    caller=caller_side,
-                    callee=callee_side,
-                    quality=next(verdicts),
+                    SCHEMA_VERSION,
+                    f"{prefix}{number}",
+                    self._tenant_id,
+                    self.summary.call,
+                    session_group,
+                    segment_group,
+                    media_group,
+                    stream_group(stream, number),
+                    caller_side,
+                    callee_side,
+                    next(verdicts),
                 )
 
 
@@ -156,11 +156,5 @@ def _end(
     return group, None if group == session_group else session_group
 
 
-def _side(end: EndpointGroup | None, network: NetworkInfo | None, device: DeviceInfo | None) -> SideGroup | None:
-    side = SideGroup(end, network_group(network), device_group(device))
-    return None if side == _NO_SIDE else side
-
-
-_NO_SIDE = SideGroup()
-
-
+def _side(end: EndpointGroup | None, network: NetworkInfo | None, device: DeviceInfo | None) -> SideGroup:
+    return SideGroup(end, network_group(network), device_group(device))

@@ -3,7 +3,7 @@
 Whole numbers lose their `.0`: Graph writes `0` and `0.0` alike, and an event must not depend on which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec.structs import astuple
@@ -40,16 +40,23 @@ _ENDS: Final[dict[str, tuple[End, End]]] = {
     "callertocallee": ("caller", "callee"),
     "calleetocaller": ("callee", "caller"),
 }
+_NETWORK_SINGLES: Final = slice(20, 24)  # sentQualityEventRatio to bandwidthLowEventRatio
+_DEVICE_SINGLES: Final = slice(8, 21)  # initialSignalLevelRootMeanSquare to speakerGlitchRate
 _NO_NETWORK: Final = NetworkInfo()
 _NO_DEVICE: Final = DeviceInfo()
 
 
-def plain(values: Sequence[Any]) -> Sequence[Any]:
-    """The same values, whole floats as ints. Nearly always there is none, so it is looked for before anything is copied."""
-    for value in values:
+def _has_whole_float(values: Iterable[Any]) -> bool:
+    """Nearly never true, so it is asked before anything is copied; and asked of the fields of type Single alone."""
+    for value in values:  # noqa: SIM110  a generator would cost more than the question
         if value.__class__ is float and value.is_integer():
-            return [int(v) if isinstance(v, float) and v.is_integer() and abs(v) <= _EXACT else v for v in values]
-    return values
+            return True
+    return False
+
+
+def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same values, whole floats as ints."""
+    return tuple(int(v) if isinstance(v, float) and v.is_integer() and abs(v) <= _EXACT else v for v in values)
 
 
 def failure_group(failure: FailureInfo | None) -> FailureGroup | None:
@@ -63,8 +70,11 @@ def network_group(network: NetworkInfo | None) -> NetworkGroup | None:
     """One side's network. The two structs have the same fields in the same order; a test holds them to it."""
     if network is None or network == _NO_NETWORK:
         return None
-    *values, hops = plain(astuple(network))
-    return NetworkGroup(*values, None if hops is None else [_hop_group(hop) for hop in hops])
+    values = astuple(network)
+    if _has_whole_float(values[_NETWORK_SINGLES]):
+        values = _plain(values)
+    hops = network.trace_route_hops
+    return NetworkGroup(*values[:-1], None if hops is None else [_hop_group(hop) for hop in hops])
 
 
 def _hop_group(hop: TraceRouteHop) -> TraceRouteHopGroup:
@@ -73,7 +83,10 @@ def _hop_group(hop: TraceRouteHop) -> TraceRouteHopGroup:
 
 def device_group(device: DeviceInfo | None) -> DeviceGroup | None:
     """One side's devices. The two structs have the same fields in the same order; a test holds them to it."""
-    return None if device is None or device == _NO_DEVICE else DeviceGroup(*plain(astuple(device)))
+    if device is None or device == _NO_DEVICE:
+        return None
+    values = astuple(device)
+    return DeviceGroup(*(_plain(values) if _has_whole_float(values[_DEVICE_SINGLES]) else values))
 
 
 def endpoint_group(endpoint: Endpoint | None) -> EndpointGroup | None:
@@ -139,7 +152,12 @@ def stream_group(stream: MediaStream, index: int) -> StreamGroup:
     (stream_id, start, end, direction, audio_codec, video_codec, is_fec_used, was_bypassed,
      degradation, jitter, max_jitter, loss, max_loss, concealed, max_concealed, round_trip, max_round_trip,
      packets, bandwidth, loss_after_fec, frame_loss, received_rate, low_rate, video_loss, frame_rate, low_capability,
-     audio_jitter, max_audio_jitter, freeze, rms_freeze) = plain(astuple(stream))
+     audio_jitter, max_audio_jitter, freeze, rms_freeze) = astuple(stream)
+    singles = (degradation, loss, max_loss, concealed, max_concealed, loss_after_fec, frame_loss, received_rate, low_rate,
+               video_loss, frame_rate, low_capability)
+    if _has_whole_float(singles):
+        (degradation, loss, max_loss, concealed, max_concealed, loss_after_fec, frame_loss, received_rate, low_rate,
+         video_loss, frame_rate, low_capability) = _plain(singles)
     # fmt: on
     sender, receiver = (None, None) if direction is None else _ENDS.get(direction.lower(), (None, None))
     return StreamGroup(

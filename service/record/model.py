@@ -71,7 +71,7 @@ ENUMS: Final[dict[str, frozenset[str]]] = {
 
 
 # No struct here can be part of a reference cycle, so the garbage collector need not visit them (`gc=False`).
-class GraphStruct(Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
+class GraphStruct(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """What every struct of the tree has in common."""
 
 

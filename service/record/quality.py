@@ -68,19 +68,16 @@ def _judge_audio(stream: MediaStream) -> QualityGroup:
     if packets is None or packets <= _PACKETS_NEEDED:
         return quality("unclassified", PACKETS)
     round_trip, loss, jitter = stream.average_round_trip_time, stream.average_packet_loss_rate, stream.average_jitter
-    measured = [
-        (name, value > limit)
-        for name, value, limit in (
-            (ROUND_TRIP, None if round_trip is None else milliseconds(round_trip), _ROUND_TRIP_LIMIT_MS),
-            (LOSS, loss, _LOSS_LIMIT),
-            (JITTER, None if jitter is None else milliseconds(jitter), _JITTER_LIMIT_MS),
-        )
-        if value is not None
-    ]
-    if not measured:
-        return quality("unclassified", ROUND_TRIP, LOSS, JITTER)
-    over = [name for name, is_over in measured if is_over]
-    return quality("poor", *over) if over else quality("good", *(name for name, _ in measured))
+    over, within = [], []
+    if round_trip is not None:
+        (over if (milliseconds(round_trip) or 0) > _ROUND_TRIP_LIMIT_MS else within).append(ROUND_TRIP)
+    if loss is not None:
+        (over if loss > _LOSS_LIMIT else within).append(LOSS)
+    if jitter is not None:
+        (over if (milliseconds(jitter) or 0) > _JITTER_LIMIT_MS else within).append(JITTER)
+    if over:
+        return quality("poor", *over)
+    return quality("good", *within) if within else quality("unclassified", ROUND_TRIP, LOSS, JITTER)
 
 
 def _judge_video(stream: MediaStream) -> QualityGroup:
