@@ -21,8 +21,10 @@ START_SECONDS = 60.0  # 2 s on an idle machine; a loaded one with two cores has 
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
+# Without `shutdownHook` log4j closes before Kafka does, and an orderly end cannot be told from a sudden one.
 LOG4J2 = """\
 status = error
+shutdownHook = disable
 appender.broker.type = RollingFile
 appender.broker.name = broker
 appender.broker.fileName = {log}
@@ -76,6 +78,8 @@ def properties(node: Address, cluster: Sequence[Address], folder: Path) -> str:
         "offsets.topic.num.partitions": 8,  # 50 by default: they are created at the first use, one by one
         "transaction.state.log.num.partitions": 8,
         "group.initial.rebalance.delay.ms": 0,
+        "broker.session.timeout.ms": 5000,  # 9 s by default: how long a killed broker is kept from coming back
+        "broker.heartbeat.interval.ms": 1000,
         "num.io.threads": 4,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,  # 128 MB of a small heap by default
     }
