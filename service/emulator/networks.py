@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from service.emulator.catalog import WIFI_DRIVERS
-from service.emulator.wire import single
+from service.emulator.wire import duration, single
 
 Json = dict[str, Any]
 
@@ -14,11 +14,11 @@ Json = dict[str, Any]
 KINDS = {
     "officeWired": (0.26, 0.015),
     "officeWifi": (0.24, 0.03),
-    "homeWifi": (0.20, 0.09),
+    "homeWifi": (0.20, 0.10),
     "homeWired": (0.08, 0.06),
-    "weakWifi": (0.07, 0.38),
-    "vpn": (0.07, 0.27),
-    "mobile": (0.08, 0.17),
+    "weakWifi": (0.07, 0.41),
+    "vpn": (0.07, 0.30),
+    "mobile": (0.08, 0.20),
 }
 #: Base round trip in ms to the nearest media relay.
 _ROUND_TRIP = {
@@ -197,7 +197,7 @@ def _hops(random: Random, access: Access) -> list[Json]:
         {
             "hopCount": n,
             "ipAddress": address,
-            "roundTripTime": f"PT{access.round_trip_ms * n / 3000 * random.uniform(0.8, 1):.3f}S",
+            "roundTripTime": duration(round(access.round_trip_ms * n / 3 * random.uniform(0.8, 1))),
         }
         for n, address in enumerate(("192.0.2.1", "192.0.2.254", "52.112.0.1"), 1)
     ]

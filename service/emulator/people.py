@@ -182,7 +182,7 @@ def _identity(random: Random, tenant_id: str, number: int, kind: str) -> tuple[s
         return kind, "identity", identity
     if kind == "room":
         identity["displayName"] = random.choice(ROOMS)
-    domain = random.choice(DOMAINS)
+    domain = DOMAINS[sum(tenant_id.lower().encode()) % len(DOMAINS)]
     return "user", "callRecords.userIdentity", identity | {"userPrincipalName": f"user{number:05d}@{domain}"}
 
 
