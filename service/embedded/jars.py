@@ -117,7 +117,7 @@ async def _download_to(folder: Path, version: str, on_progress: Progress) -> Non
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     tally = _Tally()
     total = sum(jar.size_bytes for jar in locked_jars(version))
-    work = asyncio.ensure_future(asyncio.to_thread(_download, partial, folder, version, tally))
+    work = asyncio.ensure_future(asyncio.to_thread(_install, partial, folder, version, tally))
     shown = ""
     try:
         while not work.done():
@@ -148,24 +148,31 @@ def _progress_line(version: str, done_bytes: int, total_bytes: int) -> str:
     return f"Downloading Apache Kafka {version} ({total_bytes / 1e6:.0f} MB, once): {percent} %"
 
 
-def _download(partial: Path, folder: Path, version: str, tally: _Tally) -> None:
-    """Fetches every jar into `partial`, checked, which then becomes `folder`. Runs in a thread."""
-    partial.mkdir(parents=True, exist_ok=True)
-    maven = partial / "maven"
-    with _quiet():
-        context = _maven_context(maven, tally)
-        try:
-            jars = locked_jars(version) or _resolve(context, version)
-            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-                for path in pool.map(lambda jar: _fetch(context, jar, tally), jars):
-                    path.rename(partial / path.name)
-        finally:
-            shutil.rmtree(maven, ignore_errors=True)
+def _install(partial: Path, folder: Path, version: str, tally: _Tally) -> None:
+    """Downloads into `partial`, which then becomes `folder`. Runs in a thread."""
+    download(partial, version, tally)
     try:
         partial.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another process was faster
             raise
+
+
+def download(folder: Path, version: str, tally: _Tally | None = None, *, is_locked: bool = True) -> list[Jar]:
+    """Fetches every jar of `version` into `folder`, checked; blocks. `is_locked=False` ignores the list."""
+    folder.mkdir(parents=True, exist_ok=True)
+    maven = folder / "maven"
+    tally = tally or _Tally()
+    with _quiet():
+        context = _maven_context(maven, tally)
+        try:
+            jars = (locked_jars(version) if is_locked else []) or _resolve(context, version)
+            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+                for path in pool.map(lambda jar: _fetch(context, jar, tally), jars):
+                    path.rename(folder / path.name)
+        finally:
+            shutil.rmtree(maven, ignore_errors=True)
+    return jars
 
 
 def _maven_context(maven: Path, tally: _Tally) -> Any:
