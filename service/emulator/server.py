@@ -1,0 +1,116 @@
+"""Composition root of the emulator: everything opened in order, closed in the opposite one."""
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+from service.clock import Clock
+from service.emulator import control_api, login_api, read_api, subscription_api, write_api
+from service.emulator.announcing import Announcer
+from service.emulator.background import Background
+from service.emulator.bodies import BodyCache
+from service.emulator.delivery import Delivery
+from service.emulator.faults import Faults
+from service.emulator.limits import Counters
+from service.emulator.making import MAKER, Maker
+from service.emulator.odata import SkipTokens
+from service.emulator.options import EmulatorOptions
+from service.emulator.site import WORLD, World, graph_manners
+from service.emulator.store import Store
+from service.emulator.subscriptions import Subscriptions
+from service.emulator.tokens import Tenants, Tokens
+from service.errors import UserError
+
+LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
+SHUTDOWN_REAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running emulator."""
+
+    url: str
+    """Scheme, host and port: Graph root and login host in one."""
+    world: World
+    maker: Maker
+    background: Background
+
+    @property
+    def store(self) -> Store:
+        """All calls with all their versions: the truth of a run."""
+        return self.world.store
+
+
+@asynccontextmanager
+async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator[Emulator]:
+    """A Graph that listens until the block is left. `UserError` when its port is taken.
+
+    Leaving stops accepting, ends answers under way after a second, and throws away notifications not yet delivered.
+    """
+    background = Background()
+    timeout = aiohttp.ClientTimeout(total=None)  # each POST has its own limits, on the clock
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        world = _build(options, clock, session, background)
+        maker = Maker(options, world.store, clock)
+        runner = web.AppRunner(
+            _application(world, maker),
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            shutdown_timeout=SHUTDOWN_REAL_SECONDS,
+        )
+        await runner.setup()
+        try:
+            url = await _listen(runner, options)
+            maker.first_calls()
+            background.start(Announcer(world).run(), "announcements")
+            if options.rate > 0:
+                background.start(maker.keep_making(), "new calls")
+            yield Emulator(url, world, maker, background)
+        finally:
+            await runner.cleanup()
+            await background.close()
+
+
+def _build(options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background) -> World:
+    tenants = Tenants(options.tenants)
+    subscriptions = Subscriptions(options, clock, tenants.is_consented)
+    return World(
+        options=options,
+        clock=clock,
+        tenants=tenants,
+        tokens=Tokens(tenants, clock, options.token_seconds),
+        store=Store(clock),
+        subscriptions=subscriptions,
+        delivery=Delivery(options.delivery, clock, subscriptions, session, background, options.seed),
+        counters=Counters(options.limits, clock),
+        faults=Faults(options.seed),
+        bodies=BodyCache(options.body_cache_bytes),
+        skip_tokens=SkipTokens(options.seed),
+    )
+
+
+def _application(world: World, maker: Maker) -> web.Application:
+    app = web.Application(middlewares=[graph_manners], client_max_size=LARGEST_REQUEST_BYTES)
+    app[WORLD] = world
+    app[MAKER] = maker
+    for room in (control_api, read_api, write_api, subscription_api, login_api):
+        app.add_routes(room.routes())
+    return app
+
+
+async def _listen(runner: web.AppRunner, options: EmulatorOptions) -> str:
+    site = web.TCPSite(runner, options.host, options.port, ssl_context=options.ssl_context)
+    try:
+        await site.start()
+    except OSError as exc:
+        why = "is taken" if exc.errno == errno.EADDRINUSE else f"cannot be opened ({exc.strerror})"
+        message = f"Port {options.port} on {options.host} {why}; choose another with --port."
+        raise UserError(message, exit_code=1) from None
+    host, port = runner.addresses[0][:2]
+    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - only compared
+    return f"{'https' if options.ssl_context else 'http'}://{shown}:{port}"

@@ -1,0 +1,154 @@
+"""The login host: client-credentials tokens, opaque and short-lived, and Entra's words for refusing one.
+
+Source: graph-contract 10 and https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow .
+"""
+
+import hmac
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.clock import Clock, iso
+from service.emulator.options import TenantOptions
+from service.emulator.refusals import unauthenticated
+
+GRAPH_ROOTS = ("https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a token speaks for."""
+
+    tenant_id: str
+    client_id: str
+
+
+class LoginRefusal(Exception):
+    """Entra's answer to a token request that it does not grant."""
+
+    def __init__(self, status: int, error: str, number: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = error
+        self.number = number
+
+    def body(self, now: float) -> dict[str, Any]:
+        """Entra's error body; `now` is Unix seconds."""
+        trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
+        stamp = iso(now)[:19].replace("T", " ") + "Z"
+        text = f"AADSTS{self.number}: {self} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {stamp}"
+        return {
+            "error": self.error,
+            "error_description": text,
+            "error_codes": [self.number],
+            "timestamp": stamp,
+            "trace_id": trace,
+            "correlation_id": correlation,
+        }
+
+
+class Tenants:
+    """The tenants by id and name, and whose administrators consented."""
+
+    def __init__(self, tenants: tuple[TenantOptions, ...]) -> None:
+        self.all = tenants
+        self._by_name = {name.lower(): tenant for tenant in tenants for name in (tenant.id, tenant.name)}
+        self._consented = {tenant.id.lower(): tenant.consented for tenant in tenants}
+
+    def find(self, id_or_name: str) -> TenantOptions | None:
+        """By id, name or `{name}.onmicrosoft.com`."""
+        return self._by_name.get(id_or_name.lower().removesuffix(".onmicrosoft.com"))
+
+    def is_consented(self, tenant_id: str) -> bool:
+        """Whether `CallRecords.Read.All` is granted now."""
+        return self._consented.get(tenant_id.lower(), False)
+
+    def set_consent(self, tenant_id: str, is_consented: bool) -> None:
+        """An administrator grants or revokes; it holds from the next request on."""
+        self._consented[tenant_id.lower()] = is_consented
+
+
+class Tokens:
+    """Issues tokens and knows whose they are."""
+
+    def __init__(self, tenants: Tenants, clock: Clock, lifetime_seconds: float) -> None:
+        self._tenants = tenants
+        self._clock = clock
+        self._lifetime_seconds = lifetime_seconds
+        self._issued: dict[str, tuple[Principal, float]] = {}
+        self.issued_count = 0
+
+    def issue(self, tenant: str, form: Mapping[str, str], own_root: str) -> dict[str, Any]:
+        """The reply to a token request; `LoginRefusal` when Entra would not grant it."""
+        options = self._tenants.find(tenant)
+        if options is None:
+            raise LoginRefusal(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
+        _check_grant(form)
+        _check_client(form, options)
+        _check_scope(form["scope"], own_root)
+        return self._new(Principal(options.id.lower(), options.client_id.lower()))
+
+    def principal(self, authorization: str | None) -> Principal:
+        """Whose the `Authorization` header's token is; 401 when absent, unknown or expired."""
+        if not authorization:
+            raise unauthenticated("Access token is empty.")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or token not in self._issued:
+            raise unauthenticated("IDX14100: JWT is not well formed, there are no dots (.).")
+        principal, expires = self._issued[token]
+        if self._clock.now() >= expires:
+            raise unauthenticated("Lifetime validation failed, the token is expired.")
+        return principal
+
+    def expire_all(self) -> int:
+        """Every token issued so far is expired from now on; how many there were."""
+        now = self._clock.now()
+        self._issued = {token: (principal, min(now, end)) for token, (principal, end) in self._issued.items()}
+        return len(self._issued)
+
+    def _new(self, principal: Principal) -> dict[str, Any]:
+        now = self._clock.now()
+        # Expired ones stay known for a while, to be told apart from invented ones.
+        self._issued = {
+            token: (whose, end) for token, (whose, end) in self._issued.items() if now < end + self._lifetime_seconds
+        }
+        token = "emulator-" + secrets.token_urlsafe(32)
+        self._issued[token] = (principal, now + self._lifetime_seconds)
+        self.issued_count += 1
+        seconds = max(1, int(self._lifetime_seconds) - 1)
+        return {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}
+
+
+def _check_grant(form: Mapping[str, str]) -> None:
+    for name in ("grant_type", "client_id", "scope"):
+        if not form.get(name):
+            message = f"The request body must contain the following parameter: '{name}'."
+            raise LoginRefusal(400, "invalid_request", 900144, message)
+    if form["grant_type"] != "client_credentials":
+        message = f"The app requested an unsupported grant type '{form['grant_type']}'."
+        raise LoginRefusal(400, "unsupported_grant_type", 70003, message)
+
+
+def _check_client(form: Mapping[str, str], tenant: TenantOptions) -> None:
+    if form["client_id"].lower() != tenant.client_id.lower():
+        message = f"Application with identifier '{form['client_id']}' was not found in the directory '{tenant.name}'."
+        raise LoginRefusal(400, "unauthorized_client", 700016, message)
+    if not form.get("client_secret"):
+        message = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."
+        raise LoginRefusal(401, "invalid_client", 7000218, message)
+    if not hmac.compare_digest(form["client_secret"].encode(), tenant.client_secret.encode()):
+        message = f"Invalid client secret provided for app '{tenant.client_id}'."
+        raise LoginRefusal(401, "invalid_client", 7000215, message)
+
+
+def _check_scope(scope: str, own_root: str) -> None:
+    resource, dot, rest = scope.partition("/.default")
+    if not dot or rest or " " in scope:
+        message = f"The provided value for scope {scope} is not valid. Client credential flows must have a scope value "
+        message += "with /.default suffixed to the resource identifier (application ID URI)."
+        raise LoginRefusal(400, "invalid_scope", 1002012, message)
+    if resource.rstrip("/") not in (*GRAPH_ROOTS, own_root):
+        message = f"The resource principal named {resource} was not found in the tenant."
+        raise LoginRefusal(400, "invalid_resource", 500011, message)
