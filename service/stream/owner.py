@@ -5,14 +5,13 @@ fetches and gives a begun transaction a few seconds. The consumer itself never f
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from service.errors import UserError
 from service.settings import Kafka
 from service.stream.connect import client_options
 from service.stream.lane import Lane
@@ -36,7 +35,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(
         self,
         make_lane: MakeLane,
-        check_topics: Callable[[], "asyncio.Task[None]"],
+        check_topics: Callable[[], Awaitable[None]],
         on_share: Callable[[int], None],
     ) -> None:
         """`check_topics` compares the topics before lanes start; `on_share` is told how many lanes are owned."""
@@ -56,11 +55,6 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         """The lanes at work now."""
         return [lane for lane, _ in self._lanes.values()]
 
-    @property
-    def ledger_entries(self) -> int:
-        """Calls in the ledgers of the lanes at work."""
-        return sum(len(lane.ledger) for lane in self.lanes)
-
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The group gave these lanes. Starts them in a task and returns."""
         numbers = sorted(partition.partition for partition in assigned)
@@ -69,6 +63,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._on_share(len(numbers))
         log.info("lanes assigned", lanes=numbers)
         self._starting = asyncio.create_task(self._start(numbers))
+        self._starting.add_done_callback(self._ended)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """The group takes these lanes: milliseconds, or what a begun transaction needs."""
@@ -76,22 +71,16 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._stop({partition.partition for partition in revoked})
 
     async def _start(self, numbers: list[int]) -> None:
-        try:
-            await self._check_topics()
-            for number in numbers:
-                lane = self._make_lane(number, self._ledgers.setdefault(number, Ledger()))
-                task = asyncio.create_task(lane.run(), name=f"lane {number}")
-                task.add_done_callback(self._lane_ended)
-                self._lanes[number] = (lane, task)
-        except UserError as error:
-            self._fail(error)
+        await self._check_topics()
+        for number in numbers:
+            lane = self._make_lane(number, self._ledgers.setdefault(number, Ledger()))
+            task = asyncio.create_task(lane.run(), name=f"lane {number}")
+            task.add_done_callback(self._ended)
+            self._lanes[number] = (lane, task)
 
-    def _lane_ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self.failed.done():
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A task that ends with an error nobody foresaw takes the process down, loudly."""
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
             self.failed.set_exception(error)
 
     async def _cancel_starting(self) -> None:

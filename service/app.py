@@ -1,0 +1,206 @@
+"""The composition root: opens everything in order, works until told to stop, drains, closes.
+
+Opened from sink to source, so that leaving closes the source first. On SIGTERM: not ready → the receiver answers what it
+has taken and closes → lanes end their batch → Graph's session and the producers close → the private site last, so that
+the drain itself can be scraped. Every step has a deadline.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import aiohttp
+import structlog
+
+from service import __version__
+from service.admin import Probe, admin_site
+from service.clock import Clock
+from service.errors import UserError
+from service.graph.auth import ClientSecretTokens
+from service.graph.budget import TenantGates
+from service.graph.client import GraphClient, http_session
+from service.graph.clouds import Endpoints, endpoints
+from service.graph.subscriptions import Subscriptions
+from service.keeper import keep
+from service.logs import describe
+from service.metrics import Metrics
+from service.notification import Gatekeeper
+from service.receiver import receiver_site
+from service.settings import ROLES, Settings
+from service.store import KafkaStore
+from service.stream.shaping import Shaping
+from service.stream.topics import Topics
+from service.stream.worker import Worker, kafka_admin, sure_topics
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Service:
+    """An open service."""
+
+    metrics: Metrics
+    admin_url: str = ""
+    receiver_url: str = ""
+    tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+    """The parts that must not end by themselves with an error."""
+    ready: dict[str, Probe] = field(default_factory=dict)
+    probes: list[Probe] = field(default_factory=list)
+    draining: bool = False
+
+    def live(self) -> str | None:
+        """Liveness: the first trouble that only a restart mends."""
+        return next((trouble for probe in self.probes if (trouble := probe())), None)
+
+    async def failed(self) -> None:
+        """Never returns; raises what ended a part of the service."""
+        tasks = set(self.tasks)
+        while tasks:
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        await asyncio.Event().wait()
+
+
+def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
+    """The roles as a set; `UserError` for an unknown one, or one that the settings do not allow."""
+    chosen = frozenset(roles)
+    if unknown := chosen - set(ROLES):
+        raise UserError(f"Role {sorted(unknown)[0]!r} is unknown; roles are {', '.join(ROLES)}.")
+    if not settings.tenants:
+        raise UserError(
+            "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET "
+            "(docs/settings.md)."
+        )
+    if chosen & {"receive", "keep"} and not settings.client_state.keys:
+        raise UserError("No clientState key is configured: set CALLSTREAM_CLIENT_STATE__KEYS__1 to a long random text.")
+    if chosen & {"work", "keep"}:
+        for name, tenant in settings.tenants.items():
+            if not tenant.client_secret:
+                raise UserError(
+                    f"Tenant {name} has no client secret: set CALLSTREAM_TENANTS__{name.upper()}__CLIENT_SECRET."
+                )
+    return chosen
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, roles: Iterable[str] = ROLES, clock: Clock | None = None
+) -> AsyncIterator[Service]:
+    """The running service, until the block is left; then it drains.
+
+    Raises `UserError` for settings that do not fit and ports that cannot be had. Kafka and Graph may come later.
+    """
+    chosen = check_roles(settings, roles)
+    parts = Parts(settings, endpoints(settings.graph), clock or Clock())
+    service = Service(parts.metrics)
+    async with AsyncExitStack() as stack:
+        admin = admin_site(settings.admin, parts.metrics, service.live, service.ready)
+        service.admin_url = (await stack.enter_async_context(admin)).url
+        service.ready["draining"] = lambda: "Draining." if service.draining else None
+        parts.http = await stack.enter_async_context(http_session())
+        if "work" in chosen:
+            await parts.open_worker(service, stack)
+        else:
+            await parts.open_topics(service, stack)
+        if "keep" in chosen:
+            await parts.open_keeper(service, stack)
+        if "receive" in chosen:
+            await parts.open_receiver(service, stack)
+        try:
+            yield service
+        finally:
+            service.draining = True
+
+
+class Parts:
+    """What the roles are made of; each `open_…` adds to the stack, so that closing runs the other way round."""
+
+    def __init__(self, settings: Settings, graph: Endpoints, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics(tenants=settings.tenants)
+        self.topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+        self.graph = graph
+        self.http: aiohttp.ClientSession
+        tenants = {tenant.id.lower(): name for name, tenant in settings.tenants.items()}
+        keys = {int(number): key.reveal().encode() for number, key in settings.client_state.keys.items()}
+        self.gatekeeper = Gatekeeper(tenants, keys)
+
+    @cached_property
+    def tokens(self) -> ClientSecretTokens:
+        """One cache of tokens for all roles of the process."""
+        return ClientSecretTokens(self.http, self.graph, self.clock, self.metrics)
+
+    async def open_worker(self, service: Service, stack: AsyncExitStack) -> None:
+        """Lanes: fetch, shape, publish."""
+        settings, metrics = self.settings, self.metrics
+        gates = TenantGates(settings.graph, settings.tenants, self.clock, metrics)
+        client = GraphClient(self.http, self.graph, self.tokens, settings.graph, gates, self.clock, metrics)
+        shaping = Shaping(client, settings.tenants, self.clock, metrics)
+        worker = Worker(settings, self.topics, shaping, gates, self.clock, metrics)
+        await stack.enter_async_context(worker)
+        service.probes.append(worker.stalled)
+        service.ready["lanes"] = worker.trouble
+        service.tasks.append(worker.task)
+
+    async def open_topics(self, service: Service, stack: AsyncExitStack) -> None:
+        """Without lanes in this process, somebody must still make sure of the topics."""
+
+        async def make_sure() -> None:
+            kafka = self.settings.kafka
+            async with kafka_admin(kafka) as admin:
+                await sure_topics(admin, self.topics, kafka, create=kafka.create_topics)
+
+        service.tasks.append(await stack.enter_async_context(running(make_sure(), "topics")))
+
+    async def open_keeper(self, service: Service, stack: AsyncExitStack) -> None:
+        """Subscriptions."""
+        subscriptions = Subscriptions(self.http, self.tokens, self.graph.root_url, self.metrics, self.clock)
+        keeping = keep(self.settings, self.topics, subscriptions, self.gatekeeper, self.metrics, self.clock)
+        service.tasks.append(await stack.enter_async_context(running(keeping, "keeper")))
+
+    async def open_receiver(self, service: Service, stack: AsyncExitStack) -> None:
+        """The public site, and the store behind it."""
+        receiver = self.settings.receiver
+        store = KafkaStore(self.settings.kafka, self.topics, receiver.store_timeout_seconds)
+        await stack.enter_async_context(store)
+        site = receiver_site(receiver, self.gatekeeper, store, self.metrics, self.clock)
+        service.receiver_url = (await stack.enter_async_context(site)).url
+        service.ready["store"] = store.trouble
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator["asyncio.Task[None]"]:
+    """A task that is cancelled, and awaited, when the block is left."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def serve(settings: Settings, roles: Iterable[str]) -> None:
+    """Runs until SIGTERM or SIGINT, then drains. Raises `UserError` when it cannot start or cannot go on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log.info("callstream starts", version=__version__, roles=sorted(roles), **describe(settings))
+    async with open_service(settings, roles) as service:
+        async with running(service.failed(), "watch") as failed, running(wait_for(stop), "signal") as stopped:
+            await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                failed.result()
+        log.info("callstream drains", most_seconds=settings.drain_seconds)
+    log.info("callstream has ended")
+
+
+async def wait_for(event: asyncio.Event) -> None:
+    """A coroutine that is done when the event is set."""
+    await event.wait()

@@ -1,0 +1,171 @@
+"""Shell: the role `work`: connects, makes sure of the topics, joins the group, and drains at the end.
+
+Kafka away is no reason to end: connecting is tried again until it succeeds, and lanes come back by themselves.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.clock import Clock
+from service.graph.budget import TenantGates
+from service.metrics import Metrics
+from service.settings import Kafka, Settings
+from service.stream.connect import client_options
+from service.stream.lane import Lane, LanePorts
+from service.stream.ledger import Ledger
+from service.stream.looks import InFlight, Looks, Shaper, Slots
+from service.stream.owner import Owner, join_group, stay
+from service.stream.policy import Rules
+from service.stream.topics import TopicReport, Topics, ensure
+
+log = structlog.get_logger()
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 10.0
+
+
+@asynccontextmanager
+async def kafka_admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client; waits, with growing pauses, until a broker answers."""
+    wait = FIRST_WAIT_SECONDS
+    while True:
+        admin = AIOKafkaAdminClient(**client_options(kafka))
+        try:
+            await admin.start()
+            break
+        except KafkaError as error:
+            await admin.close()
+            log.warning("Kafka does not answer", servers=kafka.bootstrap_servers, error=str(error), wait_seconds=wait)
+        await asyncio.sleep(wait)
+        wait = min(LONGEST_WAIT_SECONDS, 2 * wait)
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def sure_topics(admin: AIOKafkaAdminClient, topics: Topics, kafka: Kafka, *, create: bool) -> TopicReport:
+    """What `ensure` reports, asked until the brokers answer. Raises `UserError` when the topics cannot be used."""
+    while True:
+        try:
+            report = await ensure(admin, topics, kafka, create=create)
+        except KafkaError as error:
+            log.warning("topics cannot be checked yet", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(FIRST_WAIT_SECONDS)
+            continue
+        if report.created:
+            log.info("topics created", topics=list(report.created))
+        for difference in report.differences:
+            log.warning("topic differs", topic=difference.topic, difference=difference.what)
+        report.refuse_fatal()
+        return report
+
+
+class Worker:
+    """The lanes of this process. An async context manager: leaving it drains them within `drain_seconds`."""
+
+    def __init__(
+        self, settings: Settings, topics: Topics, shape: Shaper, gates: TenantGates, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._gates = gates
+        self._clock = clock
+        self._metrics = metrics
+        in_flight = InFlight(settings.lanes.bytes_in_flight, metrics)
+        slots = Slots(settings.lanes.concurrent_fetches, metrics)
+        self._looks = Looks(shape, slots, in_flight, clock, settings.graph.record_deadline_seconds)
+        self._owner: Owner | None = None
+        self._stopping = asyncio.Event()
+        self.task: asyncio.Task[None]
+        """Ends with an exception when the lanes cannot go on."""
+
+    async def __aenter__(self) -> Self:
+        self._metrics.lanes_owned.set_function(lambda: len(self._lanes))
+        self._metrics.ledger_entries.set_function(lambda: sum(len(lane.ledger) for lane in self._lanes))
+        self._metrics.oldest_due_seconds.set_function(
+            lambda: max((lane.lag_seconds() for lane in self._lanes), default=0.0)
+        )
+        self.task = asyncio.create_task(self._run(), name="worker")
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        if self._owner is None:
+            self.task.cancel()
+        await asyncio.wait({self.task})
+
+    @property
+    def _lanes(self) -> list[Lane]:
+        return self._owner.lanes if self._owner else []
+
+    def stalled(self) -> str | None:
+        """Liveness: one sentence when a lane that has work has not moved for `lanes.stall_seconds`, else None."""
+        for lane in self._lanes:
+            if (seconds := lane.stalled_seconds()) > self._settings.lanes.stall_seconds:
+                return f"Lane {lane.number} has work and has not moved for {seconds:.0f} s."
+        return None
+
+    def trouble(self) -> str | None:
+        """Readiness: one sentence while this process is no member of the group, else None."""
+        return None if self._owner is not None else "Not yet connected to Kafka."
+
+    async def _run(self) -> None:
+        kafka = self._settings.kafka
+        async with kafka_admin(kafka) as admin:
+            report = await sure_topics(admin, self._topics, kafka, create=kafka.create_topics)
+            owner = Owner(self._maker(admin, report.max_message_bytes), self._checker(admin), self._shared)
+            while not self._stopping.is_set():
+                try:
+                    async with join_group(kafka, self._topics, owner) as consumer:
+                        self._owner = owner
+                        await self._until_stopped(owner, stay(consumer))
+                        return
+                except KafkaError as error:
+                    log.warning("the group cannot be joined", error=f"{type(error).__name__}: {error}")
+                    await asyncio.sleep(FIRST_WAIT_SECONDS)
+
+    async def _until_stopped(self, owner: Owner, staying: Coroutine[Any, Any, None]) -> None:
+        """Until told to stop (then the lanes drain) or until a lane or the group fails for good (then that is raised)."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        polling = asyncio.create_task(staying)
+        try:
+            await asyncio.wait({stopping, polling, owner.failed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await owner.drain(self._settings.drain_seconds)
+            for task in (stopping, polling):
+                task.cancel()
+            await asyncio.wait({stopping, polling})
+        if owner.failed.done():
+            owner.failed.result()
+
+    def _shared(self, owned: int) -> None:
+        self._gates.set_share(owned, self._settings.kafka.partitions)
+
+    def _checker(self, admin: AIOKafkaAdminClient) -> Callable[[], Awaitable[None]]:
+        async def check() -> None:
+            await sure_topics(admin, self._topics, self._settings.kafka, create=False)
+
+        return check
+
+    def _maker(self, admin: AIOKafkaAdminClient, limits: Mapping[str, int]) -> Callable[[int, Ledger], Lane]:
+        ports = LanePorts(
+            settings=self._settings,
+            topics=self._topics,
+            rules=Rules.of(self._settings.retry),
+            looks=self._looks,
+            gates=self._gates,
+            admin=admin,
+            clock=self._clock,
+            metrics=self._metrics,
+            limits=limits,
+        )
+        return lambda number, ledger: Lane(number, ports, ledger)
