@@ -1,0 +1,469 @@
+"""The public site over real sockets, before a store that remembers or refuses."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import aiohttp
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from service.clock import Clock
+from service.errors import UserError
+from service.metrics import REFUSED, Metrics
+from service.notification import Gatekeeper, LifecycleEvent, Notification, client_state
+from service.receiver import StoreUnavailable, receiver_site, validation_token
+from service.settings import Receiver
+from service.sites import Site
+
+TENANT = "c0ffee00-1111-4222-8333-444455556666"
+CALL = "a1f3c7d2-0b64-4a0e-9d0f-6b5c1f0e7a33"
+SUBSCRIPTION = "5d0c6f6e-95d4-4d0a-8a55-0f3a7c1b2e90"
+KEY = b"a key of at least sixteen"
+STATE = client_state(1, KEY, TENANT)
+JSON = {"Content-Type": "application/json"}
+SECONDS = 10.0  # the longest any awaited condition may take
+
+
+@dataclass
+class Shelf:
+    """A store in memory; `is_open` says whether it takes anything, `gate` holds it up."""
+
+    notifications: list[Notification] = field(default_factory=list)
+    events: list[LifecycleEvent] = field(default_factory=list)
+    is_open: bool = True
+    gate: asyncio.Event | None = None
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def store(self, notifications: Sequence[Notification], events: Sequence[LifecycleEvent]) -> None:
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if not self.is_open:
+            raise StoreUnavailable("closed")
+        self.notifications += notifications
+        self.events += events
+
+
+@dataclass
+class Running:
+    """An open receiver and what it works with."""
+
+    site: Site
+    shelf: Shelf
+    metrics: Metrics
+    http: aiohttp.ClientSession
+
+    async def post(self, body: Any, path: str = "/notifications", **headers: str) -> tuple[int, bytes]:
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        async with self.http.post(self.site.url + path, data=payload, headers=JSON | headers) as reply:
+            return reply.status, await reply.read()
+
+    async def raw(self, *parts: bytes) -> bytes:
+        """Sends bytes as they are and reads until the other side closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.site.port)
+        try:
+            for part in parts:
+                writer.write(part)
+            async with asyncio.timeout(SECONDS):
+                return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"callstream_{name}_total", labels) or 0.0
+
+    def check_sum(self) -> None:
+        """received = stored + refused, always."""
+        refused = sum(self.count("notifications_refused", reason=reason) for reason in REFUSED)
+
+        assert self.count("notifications_received") == self.count("notifications_stored") + refused
+
+
+@asynccontextmanager
+async def open_receiver(idle_seconds: float = 75.0, **changes: Any) -> AsyncIterator[Running]:
+    chosen = msgspec.structs.replace(Receiver(host="127.0.0.1", port=0), **changes)
+    shelf, metrics = Shelf(), Metrics(CollectorRegistry(), ["contoso"])
+    gatekeeper = Gatekeeper({TENANT: "contoso"}, {1: KEY})
+    async with (
+        aiohttp.ClientSession() as http,
+        receiver_site(chosen, gatekeeper, shelf, metrics, Clock(), idle_seconds) as site,
+    ):
+        running = Running(site, shelf, metrics, http)
+        yield running
+        running.check_sum()
+
+
+def item(call_id: str = CALL, **changes: Any) -> dict[str, Any]:
+    return {
+        "subscriptionId": SUBSCRIPTION,
+        "clientState": STATE,
+        "changeType": "updated",
+        "resource": f"communications/callRecords/{call_id}",
+        "resourceData": {"id": call_id},
+        "tenantId": TENANT,
+    } | changes
+
+
+def lifecycle_item() -> dict[str, Any]:
+    return {
+        "subscriptionId": SUBSCRIPTION,
+        "clientState": STATE,
+        "tenantId": TENANT,
+        "lifecycleEvent": "reauthorizationRequired",
+    }
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Waits for what only another try can tell."""
+    async with asyncio.timeout(SECONDS):
+        while not await condition():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+
+
+TOKENS = [
+    "Validation: Testing client application reachability",
+    "a+b c%2B=&?#é/:;",
+    "<script>alert(1)</script>",
+    "x" * 12_000,
+    "",
+]
+
+
+@pytest.mark.parametrize("path", ["/notifications", "/lifecycle"])
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("encode", [quote, quote_plus])
+async def test_handshake_returns_the_token_decoded_once(path: str, token: str, encode: Any) -> None:
+    """Graph creates a subscription only when the token comes back exactly, as text/plain (graph-contract 2)."""
+    target = f"{path}?keep=1&validationToken={encode(token, safe='')}"
+    request = f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with open_receiver() as running:
+        head, _, body = (await running.raw(request.encode())).partition(b"\r\n\r\n")
+
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nContent-Type: text/plain\r\n" in head + b"\r\n"
+        assert b"\r\nX-Content-Type-Options: nosniff" in head
+        assert body == token.encode()
+        assert running.count("receiver_handshakes") == 1
+
+
+@given(st.binary(max_size=50))
+def test_token_of_any_bytes_survives(token: bytes) -> None:
+    """It is opaque: nothing promises that it is UTF-8."""
+    assert validation_token("/notifications?validationToken=" + quote(token, safe="")) == token
+
+
+def test_plus_is_a_space_and_percent_2b_a_plus() -> None:
+    """Decoding twice, or not at all, makes Graph refuse the subscription."""
+    assert validation_token("/n?validationToken=a+b%2Bc%252B") == b"a b+c%2B"
+    assert validation_token("/n?a=validationToken") is None
+    assert validation_token("/validationToken=1") is None
+
+
+async def test_handshake_is_answered_while_kafka_is_away_and_whatever_the_body_is() -> None:
+    """It needs no store, no content type and no body."""
+    async with open_receiver() as running:
+        running.shelf.is_open = False
+        url = running.site.url + "/lifecycle?validationToken=abc"
+        async with running.http.post(url, data=b"\x00" * 10_000, headers={"Content-Type": "text/plain"}) as reply:
+            assert (reply.status, await reply.read()) == (200, b"abc")
+
+
+async def test_handshake_is_answered_while_a_notification_waits_for_kafka() -> None:
+    """Graph's handshake comes during our own POST /subscriptions; nothing slow may stand in its way."""
+    async with open_receiver() as running:
+        running.shelf.gate = asyncio.Event()
+        waiting = asyncio.create_task(running.post({"value": [item()]}))
+        assert await running.post(b"", "/notifications?validationToken=now") == (200, b"now")
+        assert not waiting.done()
+
+        running.shelf.gate.set()
+        assert (await waiting)[0] == 202
+
+
+@pytest.mark.parametrize("path", ["/notifications", "/lifecycle", "/notifications?code=abc"])
+async def test_both_paths_take_both_kinds(path: str) -> None:
+    """Either URL may be given to Graph for either purpose; its query string survives."""
+    async with open_receiver() as running:
+        status, body = await running.post({"value": [item(), lifecycle_item()]}, path)
+
+        assert (status, body) == (202, b"")
+        assert [found.call_id for found in running.shelf.notifications] == [CALL]
+        assert [found.lifecycle_event for found in running.shelf.events] == ["reauthorizationRequired"]
+        assert running.count("lifecycle_events", event="reauthorizationRequired") == 1
+
+
+async def test_good_items_are_stored_beside_refused_ones() -> None:
+    """One POST can mix tenants and applications; the answer stays 202 (graph-contract 3.5, 3.6)."""
+    items = [item(), item(clientState="forged"), item(tenantId=SUBSCRIPTION), item(resource="users/1"), "nonsense"]
+    async with open_receiver() as running:
+        status, _ = await running.post({"value": items})
+
+        assert status == 202
+        assert len(running.shelf.notifications) == 1
+        assert running.count("notifications_received") == 5
+        for reason in ("client_state", "tenant", "resource", "malformed"):
+            assert running.count("notifications_refused", reason=reason) == 1
+
+
+async def test_nothing_to_store_is_202() -> None:
+    """Also while Kafka is away: Graph would repeat for 4 hours what we never want."""
+    async with open_receiver() as running:
+        running.shelf.is_open = False
+
+        assert (await running.post({"value": []}))[0] == 202
+        assert (await running.post({"value": [item(clientState="forged")]}))[0] == 202
+
+
+async def test_what_cannot_be_stored_is_503_and_not_lost() -> None:
+    """Graph repeats for up to 4 hours what was not answered 2xx."""
+    async with open_receiver() as running:
+        running.shelf.is_open = False
+        async with running.http.post(
+            running.site.url + "/notifications", json={"value": [item(), item(clientState="x")]}
+        ) as reply:
+            assert reply.status == 503
+            assert int(reply.headers["Retry-After"]) > 0
+            assert "again" in (await reply.json())["error"]
+        assert running.count("notifications_refused", reason="not_stored") == 1
+        assert running.count("receiver_rejected", reason="not_stored") == 1
+        running.check_sum()
+
+        running.shelf.is_open = True
+        assert (await running.post({"value": [item()]}))[0] == 202
+        assert len(running.shelf.notifications) == 1
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=x"]
+)
+async def test_json_is_taken_with_any_charset(content_type: str) -> None:
+    """Graph's suffix is not documented."""
+    async with open_receiver() as running:
+        assert (await running.post({"value": [item()]}, **{"Content-Type": content_type}))[0] == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        (b"{", {}, 400, "not_json"),
+        (b"", {}, 400, "not_json"),
+        (b"[1]", {}, 400, "not_a_collection"),
+        (b'{"value": [%s]}' % b",".join([b"1"] * 11), {}, 413, "too_many"),
+        (b" " * 3000, {}, 413, "too_large"),
+        (b"{}", {"Content-Type": "text/plain"}, 415, "content_type"),
+        (b"{}", {"Content-Type": "application/json/;;\xe9"}, 415, "content_type"),
+        (gzip.compress(b" " * 3000), {"Content-Encoding": "gzip"}, 415, "content_type"),
+        (b"{}", {"Content-Encoding": "br, identity"}, 415, "content_type"),
+    ],
+)
+async def test_what_is_no_notification_gets_one_clear_sentence(
+    body: bytes, headers: dict[str, str], status: int, reason: str
+) -> None:
+    """4xx with a JSON sentence, counted by reason, and nothing counted as received."""
+    async with open_receiver(max_body_bytes=2000, max_items=10) as running:
+        got, answer = await running.post(body, **headers)
+
+        assert got == status
+        assert json.loads(answer)["error"].endswith(".")
+        assert running.count("receiver_rejected", reason=reason) == 1
+        assert running.count("notifications_received") == 0
+
+
+async def test_chunked_body_is_bounded_too() -> None:
+    """A length that is not announced must not fill the memory."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b" " * 1000
+
+    async with open_receiver(max_body_bytes=2000) as running:
+        url = running.site.url + "/notifications"
+        try:
+            async with running.http.post(url, data=endless(), headers=JSON) as reply:
+                assert reply.status == 413
+        except aiohttp.ClientConnectionError:
+            pass  # the site may close while we still send
+        assert running.count("receiver_rejected", reason="too_large") == 1
+
+
+async def test_body_that_trickles_in_is_408() -> None:
+    """A slow sender holds a connection for the read timeout at most."""
+    head = b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    async with open_receiver(read_timeout_seconds=0.1) as running:
+        answer = await running.raw(head)
+
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert running.count("receiver_rejected", reason="too_slow") == 1
+
+
+async def test_headers_that_never_end_close_the_connection() -> None:
+    """Slow headers are the cheapest attack: a connection without a whole request is closed when its time is over."""
+    async with open_receiver(idle_seconds=0.2) as running:
+        assert await running.raw(b"POST /notifications HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
+        assert await running.raw() == b""
+
+
+async def test_kept_connection_with_half_a_second_request_is_closed() -> None:
+    """The first good request buys no time for the next one."""
+    good = b"POST /lifecycle?validationToken=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    async with open_receiver(idle_seconds=0.2) as running:
+        answer = await running.raw(good, b"POST /notifications HTTP/1.1\r\nHost")
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_too_many_connections_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of connections takes a bounded number of sockets; the site answers again when they are gone."""
+    monkeypatch.setattr("service.receiver.MAX_CONNECTIONS", 2)
+    async with open_receiver() as running:
+        held = [await asyncio.open_connection("127.0.0.1", running.site.port) for _ in range(2)]
+
+        async def is_full() -> bool:
+            return (await running.raw(b"")).startswith(b"HTTP/1.1 503 ")
+
+        async def takes() -> bool:
+            return (await running.post({"value": []}))[0] == 202
+
+        await until(is_full)
+        for _, writer in held:
+            writer.close()
+        await until(takes)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/notifications", 405), ("PUT", "/lifecycle", 405), ("POST", "/", 404), ("GET", "/metrics", 404)],
+)
+async def test_other_methods_and_paths_are_told_so(method: str, path: str, status: int) -> None:
+    """A person who tries the URL in a browser learns what it is for; the private pages are not here."""
+    async with open_receiver() as running, running.http.request(method, running.site.url + path) as reply:
+        assert reply.status == status
+        assert (await reply.json())["error"].endswith(".")
+        assert "aiohttp" not in str(reply.headers)
+        if status == 405:
+            assert reply.headers["Allow"] == "POST"
+        assert running.count("receiver_rejected", reason="path") == (method == "POST")
+
+
+async def test_bug_inside_shows_nothing_to_the_client() -> None:
+    """No traceback leaves the process; the log has it."""
+
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    async with open_receiver() as running:
+        running.shelf.store = broken  # type: ignore[assignment, method-assign]
+        with capture_logs() as lines:
+            status, body = await running.post({"value": [item()]})
+
+        assert status == 500
+        assert b"secret" not in body
+        assert b"Traceback" not in body
+        assert any(line["log_level"] == "error" for line in lines)
+        assert running.count("notifications_refused", reason="not_stored") == 1
+
+
+async def test_flood_of_forged_items_makes_few_lines_and_tells_nothing_foreign() -> None:
+    """One line for each reason and second with a count; only ids that are GUIDs are in it."""
+    forged = [item(clientState="x\n2026 forged log line"), item(tenantId="evil\r\nline")]
+    async with open_receiver() as running:
+        with capture_logs() as lines:
+            for _ in range(5):
+                await running.post({"value": forged * 100})
+
+        seen = [line for line in lines if line["event"] == "notifications refused"]
+        assert 2 <= len(seen) < 20
+        assert "evil" not in str(seen)
+        assert "forged log" not in str(seen)
+        assert all(line["todo"] for line in seen)
+
+
+async def test_port_in_use_is_one_sentence() -> None:
+    """A person can act on it; a traceback is a bug."""
+    async with open_receiver() as running:
+        with pytest.raises(UserError, match=r"receiver\.port"):
+            async with open_receiver(port=running.site.port):
+                pass
+
+
+async def test_request_in_flight_is_finished_when_the_site_closes() -> None:
+    """What was accepted is answered, so that Graph does not repeat it."""
+    async with open_receiver() as running:
+        running.shelf.gate = asyncio.Event()
+        waiting = asyncio.create_task(running.post({"value": [item()]}))
+        await running.shelf.entered.wait()
+        asyncio.get_running_loop().call_later(0.05, running.shelf.gate.set)
+
+    assert (await waiting)[0] == 202
+
+
+header_names = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ-", min_size=1, max_size=20)
+header_values = st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60)
+interesting = st.sampled_from(
+    [
+        ("Content-Type", "application/json"),
+        ("Content-Type", 'application/json; charset="'),
+        ("Content-Encoding", "deflate"),
+        ("Content-Length", "-1"),
+        ("Content-Length", "5"),
+        ("Transfer-Encoding", "chunked"),
+        ("Transfer-Encoding", "gzip, chunked"),
+        ("Expect", "100-continue"),
+        ("Expect", "nothing"),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Cookie", "a=b; ;;"),
+    ]
+)
+bodies = st.binary(max_size=100) | st.builds(
+    lambda value: json.dumps({"value": value}).encode(),
+    st.lists(st.sampled_from([1, None, {}, item(clientState="no")])),
+)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(header_names, header_values) | interesting, max_size=5),
+            bodies,
+            st.sampled_from(
+                ["/notifications", "/lifecycle", "/lifecycle?validationToken", "/%ff?%", "*", "http://a/b"]
+            ),
+        ),
+        min_size=10,
+        max_size=20,
+    )
+)
+def test_no_request_makes_a_5xx_or_gets_anything_stored(requests: list[tuple[Any, bytes, str]]) -> None:
+    """Whatever the internet sends: an answer below 500 or a closed connection, and an empty store."""
+
+    async def run() -> None:
+        async with open_receiver(idle_seconds=0.2, read_timeout_seconds=0.05) as running:
+            answers = await asyncio.gather(*(running.raw(_request(*request)) for request in requests))
+            for request, answer in zip(requests, answers, strict=True):
+                assert not answer.startswith(b"HTTP/1.1 5"), request
+                assert b"Traceback" not in answer
+            assert not running.shelf.notifications
+            assert (await running.post({"value": [item()]}))[0] == 202
+
+    asyncio.run(run())
+
+
+def _request(headers: list[tuple[str, str]], body: bytes, target: str) -> bytes:
+    lines = [f"POST {target} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers)]
+    if not any(name == "Content-Length" for name, _ in headers):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
