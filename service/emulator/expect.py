@@ -195,7 +195,7 @@ def _lines(document: Document) -> Iterator[_Line]:
                 kind = kind_of_label(media.get("label"))
                 media_group = project(media, {"label": text}) | {"index": m, "kind": kind}
                 around = {"session": session_group, "segment": segment_group, "media": media_group}
-                around |= {side: found for side in sides if (found := _side(side, sides[side], media))}
+                around |= {side: _side(side, endpoint, media) for side, endpoint in sides.items()}
                 yield _Line(around, kind, f"{s}.{g}.{m}", objects(media.get("streams")))
 
 
@@ -212,6 +212,7 @@ def _sides(session: Document, segment: Document) -> tuple[dict[str, Event | None
 
 
 def _side(side: str, endpoint: Event | None, media: Document) -> Event:
+    """The `caller` or `callee` group; it is always there, empty when nothing is known of that side."""
     parts = {
         "endpoint": endpoint,
         "network": project(media.get(f"{side}Network"), _NETWORK),

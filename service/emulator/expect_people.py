@@ -37,6 +37,8 @@ _PRIORITY = (
     "encrypted",
     "device",
 )
+#: Kind of a participant of whom there is an id and no identity.
+_NO_IDENTITY = "unknown"
 #: Kind by the last word of `@odata.type`; every other type is a user's.
 _KIND_BY_TYPE = {
     "communicationsphoneidentity": "phone",
@@ -72,8 +74,10 @@ def _endpoint_kind(source: dict[str, Any]) -> str:
     declared = by_type.get(_type_of(source))
     if declared:
         return declared
-    personal = ("identity", "associatedIdentity", "feedback", *_ENDPOINT)
-    return "participant" if any(source.get(name) is not None for name in personal) else "endpoint"
+    if any(source.get(name) is not None for name in ("identity", "associatedIdentity", "feedback")):
+        return "participant"
+    agent = _user_agent(source.get("userAgent"))
+    return "service" if agent is not None and agent["kind"] == "service" else "endpoint"
 
 
 def _user_agent(source: Any) -> dict[str, Any] | None:
@@ -107,17 +111,22 @@ def _endpoint_identity(source: dict[str, Any]) -> dict[str, Any] | None:
     kind = _KIND_BY_TYPE.get(_type_of(associated), "user")
     if _PHONE_NUMBER.fullmatch(fields.get("id", "")):
         kind = "phone"
-    return {"kind": kind, **fields}
+    identity = {"kind": kind, **fields}
+    others = _others_in_set(source.get("identity"), fields.get("id"))
+    return identity | ({"otherIdentities": others} if others else {})
+
+
+def _others_in_set(source: Any, known_id: str | None) -> list[dict[str, Any]]:
+    """Members of the deprecated set that are somebody else than the associated identity."""
+    members = _members(source) if isinstance(source, dict) else []
+    return [member for member in members if str(member.get("id")).lower() != str(known_id).lower()]
 
 
 def expected_identity_set(source: Any) -> dict[str, Any] | None:
     """The identity that an identity set stands for; its further members are under `otherIdentities`."""
     if not isinstance(source, dict):
         return None
-    names = [*_PRIORITY, *(name for name in source if name not in _PRIORITY)]
-    members = [
-        {"kind": name, **fields} for name in names if not name.startswith("@") and (fields := _member(source.get(name)))
-    ]
+    members = _members(source)
     if not members:
         return None
     first, *others = members
@@ -127,13 +136,18 @@ def expected_identity_set(source: Any) -> dict[str, Any] | None:
     return first | ({"otherIdentities": others} if others else {})
 
 
-def _member(source: Any) -> dict[str, Any]:
-    return project(source, _IDENTITY)
+def _members(source: dict[str, Any]) -> list[dict[str, Any]]:
+    """The members of a set that hold something, by priority, then those that nobody knows."""
+    names = [*_PRIORITY, *(name for name in source if name not in _PRIORITY and not name.startswith("@"))]
+    return [{"kind": name, **fields} for name in names if (fields := project(source.get(name), _IDENTITY))]
 
 
 def expected_organizer(document: dict[str, Any]) -> dict[str, Any] | None:
     """`organizer_v2` first; the deprecated `organizer` as fallback."""
-    return _participant(document.get("organizer_v2")) or expected_identity_set(document.get("organizer"))
+    newer, older = _participant(document.get("organizer_v2")), expected_identity_set(document.get("organizer"))
+    if older is not None and (newer is None or newer["kind"] == _NO_IDENTITY):
+        return older
+    return newer
 
 
 def _participant(source: Any) -> dict[str, Any] | None:
@@ -141,6 +155,8 @@ def _participant(source: Any) -> dict[str, Any] | None:
     if not isinstance(source, dict):
         return None
     identity = expected_identity_set(source.get("identity"))
+    if identity is None and text(source.get("id")):
+        identity = {"kind": _NO_IDENTITY, "id": source["id"]}
     units = source.get("administrativeUnitInfos")
     if identity is not None and isinstance(units, list):
         identity["administrativeUnitInfos"] = [project(unit, {"id": text}) for _, unit in objects(units)]

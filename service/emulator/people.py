@@ -77,7 +77,7 @@ class Person:
         """For `participants_v2` and `organizer_v2`."""
         identity = self.identity_set(is_full=random.random() < 0.3)
         if self.kind == "phone" and random.random() < 0.3:
-            identity["assertedIdentity"] = {"id": self.identity["id"], "displayName": "Reception"}
+            identity["assertedIdentity"] = {"id": "sip:reception@gateway.contoso.com", "displayName": "Reception"}
         if random.random() < 0.2:
             identity["endpointType"] = "voicemail" if self.kind == "bot" else "default"
         units = None if self.units is None else [{"id": unit} for unit in self.units]
