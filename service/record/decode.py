@@ -1,13 +1,13 @@
 """Bytes as Graph sends them into a CallRecord, and what was odd about them.
 
-A body that is as the schema says takes one typed pass. Anything else takes a second, lenient one (`lenient.py`), in which only the odd
-value is lost. Only a body that is no call record at all is refused, with `NotACallRecord`; nothing else is ever raised.
+A body that is as the schema says takes one typed pass. Anything else takes a second, lenient one (`lenient.py`), in
+which only the odd value is lost. Only a body that is no call record at all is refused, with `NotACallRecord`; nothing
+else is ever raised.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -18,6 +18,7 @@ from service.errors import NotACallRecord
 from service.record.lenient import OddValue, Place, Walk, excerpt, read_struct
 from service.record.model import (
     CallRecord,
+    Media,
     MediaStream,
     ParticipantsPage,
     Segment,
@@ -33,15 +34,24 @@ Body = TypeVar("Body", CallRecord, SessionsPage, ParticipantsPage)
 
 # Annotations that may stand beside the properties of a body.
 _ANNOTATIONS: Final = (
-    *("@odata.context", "@odata.type", "@odata.id", "@odata.etag", "@odata.editLink", "@odata.count", "@microsoft.graph.tips"),
+    *(
+        "@odata.context",
+        "@odata.type",
+        "@odata.id",
+        "@odata.etag",
+        "@odata.editLink",
+        "@odata.count",
+        "@microsoft.graph.tips",
+    ),
     *(f"{name}@odata.context" for name in ("organizer_v2", "participants_v2", "sessions")),
     *(f"{name}@odata.count" for name in ("participants_v2", "sessions")),
 )
 
 
 def decode_record(body: bytes, *, thorough: bool = False) -> tuple[CallRecord, list[OddValue]]:
-    """The record in a body, and what was odd. `thorough` takes the slower way always, and reports unknown fields and enum members too.
+    """The record in a body, and what was odd.
 
+    `thorough` always takes the slower way, and reports unknown fields and unknown enum members too.
     Raises NotACallRecord, and nothing else, for any bytes.
     """
     record = None if thorough else _RECORD.decode(body)
@@ -66,19 +76,24 @@ def decode_participants_page(body: bytes, *, thorough: bool = False) -> tuple[Pa
     return _leniently(ParticipantsPage, body, thorough, _accept_page)
 
 
-# ---- the typed pass ----------------------------------------------------------------------------------------------------------
+# ---- the typed pass ------------------------------------------------------------------------------------------------
+
+
+# What msgspec raises for a body that is not JSON, not as typed, not UTF-8, or nested too deeply.
+_NOT_AS_TYPED: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class _TypedPass(Generic[Body]):
     """The fast way for one kind of body.
 
-    A link to a further page must not be missed because of its spelling (Graph's documentation has both `nextLink` and `nextlink`): a
-    record would be published without its tail. So the top level is read by a struct that knows every name that may stand there. Where
-    one does not, the links are looked for without case; that costs a second reading, and no other body pays for it.
+    A link to a further page must not be missed because of its spelling (Graph's documentation has both `nextLink` and
+    `nextlink`): a record would be published without its tail. So the top level is read by a struct that knows every
+    name that may stand there. Where one does not, the links are looked for without case; that costs a second reading,
+    and no other body pays for it.
     """
 
     def __init__(self, cls: type[Body]) -> None:
-        self._cls = cls
+        self._cls: type[Body] = cls
         # Defined with extra fields rather than in the model, where an annotation has no business.
         strict = msgspec.defstruct(
             f"Known{cls.__name__}",
@@ -90,18 +105,22 @@ class _TypedPass(Generic[Body]):
         fields = msgspec.structs.fields(cls)
         self._strict: Any = msgspec.json.Decoder(strict)
         self._open: msgspec.json.Decoder[Body] = msgspec.json.Decoder(cls)
-        self._values = attrgetter(*(field.name for field in fields))
+        self._values: Any = attrgetter(*(field.name for field in fields))
         self._links = {field.encode_name.lower(): field.name for field in fields if "@" in field.encode_name}
 
     def decode(self, body: bytes) -> Body | None:
         """The struct; None where something in the body has another type than the schema says."""
         try:
-            return self._cls(*self._values(self._strict.decode(body)))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass
+            strict = self._strict.decode(body)
+        except _NOT_AS_TYPED:
+            return self._decode_open(body)
+        struct: Body = self._cls(*self._values(strict))
+        return struct
+
+    def _decode_open(self, body: bytes) -> Body | None:
         try:
             return self._with_links(self._open.decode(body), body)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except _NOT_AS_TYPED:
             return None
 
     def _with_links(self, struct: Body, body: bytes) -> Body:
@@ -147,7 +166,7 @@ def _record_is_good(record: CallRecord) -> bool:
 
 
 def _sessions_are_good(sessions: Iterable[Session]) -> bool:
-    """Whether each date-time and duration is well formed: what `str` in the model cannot say. Five levels, in the hot path."""
+    """Whether each date-time and duration is well formed: what `str` in the model cannot say."""
     for session in sessions:
         if not _are_date_times(_SESSION_TIMES(session)):
             return False
@@ -155,17 +174,27 @@ def _sessions_are_good(sessions: Iterable[Session]) -> bool:
             if not _are_date_times(_SEGMENT_TIMES(segment)):
                 return False
             for media in segment.media or ():
-                for stream in media.streams or ():
-                    for text in _STREAM_DURATIONS(stream):
-                        if text is not None and milliseconds(text) is None:
-                            return False
-                    if not _are_date_times(_STREAM_TIMES(stream)):
-                        return False
-                for network in (media.caller_network, media.callee_network):
-                    if network is not None and network.trace_route_hops:
-                        hops = chain.from_iterable(map(_HOP_DURATIONS, network.trace_route_hops))
-                        if any(text is not None and milliseconds(text) is None for text in hops):
-                            return False
+                if not _media_is_good(media):
+                    return False
+    return True
+
+
+def _media_is_good(media: Media) -> bool:
+    for stream in media.streams or ():
+        if not _are_durations(_STREAM_DURATIONS(stream)) or not _are_date_times(_STREAM_TIMES(stream)):
+            return False
+    for network in (media.caller_network, media.callee_network):
+        if network is not None and network.trace_route_hops:
+            for hop in network.trace_route_hops:
+                if not _are_durations(_HOP_DURATIONS(hop)):
+                    return False
+    return True
+
+
+def _are_durations(texts: Iterable[str | None]) -> bool:
+    for text in texts:  # noqa: SIM110  a generator would cost more than the check
+        if text is not None and milliseconds(text) is None:
+            return False
     return True
 
 
@@ -176,7 +205,7 @@ def _are_date_times(texts: Iterable[str | None]) -> bool:
     return True
 
 
-# ---- the lenient pass --------------------------------------------------------------------------------------------------------
+# ---- the lenient pass ----------------------------------------------------------------------------------------------
 
 
 def _leniently(
@@ -206,14 +235,18 @@ def _parse(body: bytes, walk: Walk) -> Any:
         raise NotACallRecord("html", "the body is HTML or XML, not JSON: the answer of a gateway, perhaps")
     try:
         # strict=False: control characters in text. A number too long for an int is read as a float, at worst infinite.
-        return json.loads(text, strict=False, parse_int=lambda digits: int(digits) if len(digits) < 40 else float(digits))
+        return json.loads(
+            text, strict=False, parse_int=lambda digits: int(digits) if len(digits) < 40 else float(digits)
+        )
     except json.JSONDecodeError as error:
         if _is_cut(text, error):
             raise NotACallRecord("cut_json", f"the body ends early, after {len(body)} bytes") from None
         raise NotACallRecord("not_json", f"the body is not JSON (character {error.pos})") from None
 
 
-_CUT_TAIL = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-|-?I[nfity]{0,6}|\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3})?")
+_CUT_TAIL = re.compile(
+    r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-|-?I[nfity]{0,6}|\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3})?"
+)
 
 
 def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
@@ -234,12 +267,17 @@ def _refuse_an_error(document: dict[str, Any]) -> None:
 
 def _accept_page(document: dict[str, Any], _walk: Walk) -> dict[str, Any]:
     if "value" not in document:
-        raise NotACallRecord("not_an_object", f"the body has no `value`, so it is no page of a collection{_looks(document)}")
+        raise NotACallRecord(
+            "not_an_object", f"the body has no `value`, so it is no page of a collection{_looks(document)}"
+        )
     return document
 
 
 def _accept_record(document: dict[str, Any], walk: Walk) -> dict[str, Any]:
-    """The document, if it has an `id` and a usable `version`: a whole number of 64 bits, or the digits of one in text."""
+    """The document, if it has an `id` and a usable `version`.
+
+    A whole number of 64 bits, or the digits of one in text.
+    """
     identifier, version = document.get("id"), document.get("version")
     if identifier is None or identifier == "" or isinstance(identifier, dict | list):
         _refuse("no_id", document)

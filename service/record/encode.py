@@ -1,7 +1,7 @@
 """Events and summaries as the bytes that are published: compact JSON.
 
-The streams of a media line differ in little more than the stream itself, so what they share is encoded once. The bytes are those of
-`msgspec.json.encode(event)`; a test compares them.
+The streams of a media line differ in little more than the stream itself, so what they share is encoded once. The bytes
+are those of `msgspec.json.encode(event)`; a test compares them.
 """
 
 from typing import Final
@@ -19,9 +19,10 @@ def encode_summary(summary: CallSummary) -> bytes:
 
 
 class EventEncoder:
-    """Encodes the events of a record in the order `Flattened.events` gives them; any other order is right too, only slower.
+    """Encodes the events of a record, best in the order of `Flattened.events`; any other is right too, only slower.
 
-    Groups are recognised by being the same object, which is safe because they are frozen and the encoder keeps hold of them.
+    Groups are recognised by being the same object, which is safe because they are frozen and the encoder keeps hold of
+    them.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,16 @@ class EventEncoder:
     def encode(self, event: StreamEvent) -> bytes:
         """The value of a record in a streams topic."""
         line = self._line
-        if line is None or event.media is not line.media or not _have_same_sides(event, line) or not _is_same_segment(event, line):
+        if (
+            line is None
+            or event.media is not line.media
+            or event.caller is not line.caller
+            or event.callee is not line.callee
+            or event.segment is not line.segment
+            or event.session is not line.session
+            or event.call is not line.call
+            or event.tenant_id is not line.tenant_id
+        ):
             self._prepare(event)
         quality = self._qualities.get(id(event.quality))
         if quality is None:
@@ -45,7 +55,7 @@ class EventEncoder:
         )
 
     def _prepare(self, event: StreamEvent) -> None:
-        """Encodes what the streams of the event's media line share, and of that anew only what its segment does not share."""
+        """Encodes what the streams of a media line share, and anew only what the lines of its segment do not share."""
         if self._segment is None or not _is_same_segment(event, self._segment):
             groups = (event.tenant_id, event.call, event.session, event.segment)
             self._outer = b',"tenantId":%b,"call":%b,"session":%b,"segment":%b,"media":' % tuple(map(_encode, groups))
@@ -56,10 +66,6 @@ class EventEncoder:
 
 
 _START: Final = b'{"schemaVersion":%d,"id":' % SCHEMA_VERSION
-
-
-def _have_same_sides(event: StreamEvent, other: StreamEvent) -> bool:
-    return event.caller is other.caller and event.callee is other.callee
 
 
 def _is_same_segment(event: StreamEvent, other: StreamEvent) -> bool:

@@ -1,8 +1,8 @@
 """What is published: one StreamEvent for each media stream, one CallSummary for each version of a call.
 
-The order of the fields here is the order of the properties in the JSON. Properties have Graph's own names and units wherever the value
-is Graph's; a duration becomes a number of milliseconds and says so in its name. None is left out of the JSON; all else stays, `[]` too.
-The descriptions are those of the published schema.
+The order of the fields here is the order of the properties in the JSON. Properties have Graph's own names and units
+wherever the value is Graph's; a duration becomes a number of milliseconds and says so in its name. None is left out of
+the JSON; all else stays, `[]` too. The descriptions are those of the published schema.
 
 Additions only: a consumer may rely on every name and meaning here once it is released.
 """
@@ -33,18 +33,20 @@ class EventStruct(Struct, frozen=True, gc=False, rename="camel", omit_defaults=T
     """What every group has in common."""
 
 
-class AdministrativeUnitGroup(EventStruct):
+class AdministrativeUnitGroup(EventStruct, frozen=True):
     """An Entra administrative unit."""
 
     id: str | None = None
 
 
-class IdentityGroup(EventStruct):
+class IdentityGroup(EventStruct, frozen=True):
     """A person, a phone or an application."""
 
     kind: Annotated[
         str,
-        doc("user, phone, guest, applicationInstance, … : the name of the identity set's member, or what the identity's type says"),
+        doc(
+            "user, phone, guest, applicationInstance, …: the member of the identity set, or what the identity's type says"
+        ),
     ]
     id: Annotated[str | None, doc("Entra object id, or the phone number of a phone")] = None
     display_name: Annotated[str | None, doc("Name as of the call, perhaps outdated")] = None
@@ -55,38 +57,47 @@ class IdentityGroup(EventStruct):
     hidden: bool | None = None
     azure_communication_services_resource_id: str | None = None
     endpoint_type: Annotated[str | None, doc("endpointType of the identity set: voicemail, skypeForBusiness, …")] = None
-    participant_id: Annotated[str | None, doc("id of the participant or organizer, where it is not the identity's")] = None
+    participant_id: Annotated[str | None, doc("id of the participant or organizer, where it is not the identity's")] = (
+        None
+    )
     administrative_unit_infos: Annotated[
         list[AdministrativeUnitGroup] | None, doc("Administrative units of a participant or organizer")
     ] = None
     other_identities: Annotated[
-        list["IdentityGroup"] | None, doc("What else the same party is known as, where Graph gives more than one identity")
+        list["IdentityGroup"] | None,
+        doc("What else the same party is known as, where Graph gives more than one identity"),
     ] = None
 
 
-class FailureGroup(EventStruct):
+class FailureGroup(EventStruct, frozen=True):
     """Why a session or segment failed."""
 
     stage: Annotated[str | None, doc("callSetup, midcall, unknown")] = None
     reason: Annotated[str | None, doc("Classification in free text")] = None
 
 
-class UserAgentGroup(EventStruct):
+class UserAgentGroup(EventStruct, frozen=True):
     """The client or service software of an endpoint."""
 
     kind: AgentKind
-    header_value: Annotated[str | None, doc("Raw user-agent text; for bots the only place with application details")] = None
+    header_value: Annotated[
+        str | None, doc("Raw user-agent text; for bots the only place with application details")
+    ] = None
     application_version: str | None = None
     role: Annotated[str | None, doc("Role of a service")] = None
     platform: Annotated[str | None, doc("windows, macOS, iOS, android, web, …")] = None
-    product_family: Annotated[str | None, doc("teams, skypeForBusiness, lync, azureCommunicationServices, unknown")] = None
-    azure_ad_app_id: Annotated[str | None, doc("Entra application id of a client built on Azure Communication Services")] = field(
-        default=None, name="azureADAppId"
+    product_family: Annotated[str | None, doc("teams, skypeForBusiness, lync, azureCommunicationServices, unknown")] = (
+        None
     )
-    communication_service_id: Annotated[str | None, doc("Resource id of the Azure Communication Services resource")] = None
+    azure_ad_app_id: Annotated[
+        str | None, doc("Entra application id of a client built on Azure Communication Services")
+    ] = field(default=None, name="azureADAppId")
+    communication_service_id: Annotated[str | None, doc("Resource id of the Azure Communication Services resource")] = (
+        None
+    )
 
 
-class FeedbackGroup(EventStruct):
+class FeedbackGroup(EventStruct, frozen=True):
     """What the participant answered when asked about the call."""
 
     rating: Annotated[str | None, doc("notRated, bad, poor, fair, good, excellent")] = None
@@ -94,7 +105,7 @@ class FeedbackGroup(EventStruct):
     tokens: Annotated[dict[str, bool] | None, doc("Ticked problems; their names differ between clients")] = None
 
 
-class EndpointGroup(EventStruct):
+class EndpointGroup(EventStruct, frozen=True):
     """One end of the call: a machine and who used it, or a service."""
 
     kind: EndpointKind
@@ -107,7 +118,7 @@ class EndpointGroup(EventStruct):
     feedback: FeedbackGroup | None = None
 
 
-class TraceRouteHopGroup(EventStruct):
+class TraceRouteHopGroup(EventStruct, frozen=True):
     """One hop of a trace from client to peer. Graph no longer fills these."""
 
     hop_count: Annotated[int | None, doc("Position of the hop")] = None
@@ -115,7 +126,7 @@ class TraceRouteHopGroup(EventStruct):
     round_trip_time_ms: Annotated[Number | None, doc("Milliseconds from the client to the hop and back")] = None
 
 
-class NetworkGroup(EventStruct):
+class NetworkGroup(EventStruct, frozen=True):
     """One side's network, as it was for one media line."""
 
     ip_address: Annotated[str | None, doc("Local address of the media endpoint, IPv4 or IPv6")] = None
@@ -154,7 +165,7 @@ class NetworkGroup(EventStruct):
     trace_route_hops: list[TraceRouteHopGroup] | None = None
 
 
-class DeviceGroup(EventStruct):
+class DeviceGroup(EventStruct, frozen=True):
     """One side's audio devices, as they were for one media line."""
 
     capture_device_name: Annotated[str | None, doc("Microphone; localized free text")] = None
@@ -183,8 +194,12 @@ class DeviceGroup(EventStruct):
     low_speech_to_noise_event_ratio: Annotated[
         Number | None, doc("Fraction of the call with speech too weak against noise, 0 to 1")
     ] = None
-    low_speech_level_event_ratio: Annotated[Number | None, doc("Fraction of the call with too quiet speech, 0 to 1")] = None
-    device_clipping_event_ratio: Annotated[Number | None, doc("Fraction of the call with clipped capture, 0 to 1")] = None
+    low_speech_level_event_ratio: Annotated[
+        Number | None, doc("Fraction of the call with too quiet speech, 0 to 1")
+    ] = None
+    device_clipping_event_ratio: Annotated[Number | None, doc("Fraction of the call with clipped capture, 0 to 1")] = (
+        None
+    )
     howling_event_count: Annotated[int | None, doc("How often echo howled")] = None
     render_zero_volume_event_ratio: Annotated[
         Number | None, doc("Fraction of the call with playback volume zero, 0 to 1")
@@ -194,7 +209,7 @@ class DeviceGroup(EventStruct):
     speaker_glitch_rate: Annotated[Number | None, doc("Glitches per five minutes, loudspeaker")] = None
 
 
-class SideGroup(EventStruct):
+class SideGroup(EventStruct, frozen=True):
     """The caller's or the callee's side of a media line."""
 
     endpoint: EndpointGroup | None = None
@@ -202,7 +217,7 @@ class SideGroup(EventStruct):
     device: DeviceGroup | None = None
 
 
-class CallGroup(EventStruct, kw_only=True):
+class CallGroup(EventStruct, frozen=True, kw_only=True):
     """The call, as of one version of its record."""
 
     id: Annotated[str, doc("id of the call record, as Graph wrote it")]
@@ -218,7 +233,7 @@ class CallGroup(EventStruct, kw_only=True):
     participant_count: Annotated[int, doc("Distinct identities among session ends and participants")]
 
 
-class SessionGroup(EventStruct, kw_only=True):
+class SessionGroup(EventStruct, frozen=True, kw_only=True):
     """One leg of the call: user to user, or participant (caller) to service (callee)."""
 
     id: Annotated[str | None, doc("Not unique in a call: index is")] = None
@@ -232,7 +247,7 @@ class SessionGroup(EventStruct, kw_only=True):
     callee: Annotated[EndpointGroup | None, doc("The session's callee where the segment has another")] = None
 
 
-class SegmentGroup(EventStruct, kw_only=True):
+class SegmentGroup(EventStruct, frozen=True, kw_only=True):
     """A part of a session: one for VoIP, several for PSTN."""
 
     id: str | None = None
@@ -242,15 +257,17 @@ class SegmentGroup(EventStruct, kw_only=True):
     failure_info: FailureGroup | None = None
 
 
-class MediaGroup(EventStruct, kw_only=True):
+class MediaGroup(EventStruct, frozen=True, kw_only=True):
     """One media line of a segment."""
 
-    label: Annotated[str | None, doc("Name from the SDP: main-audio, main-video, applicationsharing-video, data, …")] = None
+    label: Annotated[
+        str | None, doc("Name from the SDP: main-audio, main-video, applicationsharing-video, data, …")
+    ] = None
     index: Annotated[int, doc("Position in the segment, from 0")]
     kind: Annotated[MediaKind, doc("What the label says the line carries")]
 
 
-class StreamGroup(EventStruct, kw_only=True):
+class StreamGroup(EventStruct, frozen=True, kw_only=True):
     """One direction of a media line, and what was measured on it."""
 
     stream_id: Annotated[str | None, doc("Unique at most within its media line")] = None
@@ -259,7 +276,9 @@ class StreamGroup(EventStruct, kw_only=True):
     end_date_time: Annotated[str | None, doc("UTC; only for legs that use SIP")] = None
     direction: Annotated[str | None, doc("Graph's streamDirection: callerToCallee or calleeToCaller")] = None
     sender: Annotated[End | None, doc("Which side sent the stream; left out when the direction is unknown")] = None
-    receiver: Annotated[End | None, doc("Which side received the stream; left out when the direction is unknown")] = None
+    receiver: Annotated[End | None, doc("Which side received the stream; left out when the direction is unknown")] = (
+        None
+    )
     audio_codec: str | None = None
     video_codec: str | None = None
     is_audio_forward_error_correction_used: bool | None = None
@@ -284,9 +303,9 @@ class StreamGroup(EventStruct, kw_only=True):
         Number | None, doc("Frames lost as shown, percent 0 to 100 (video)")
     ] = None
     average_received_frame_rate: Annotated[Number | None, doc("Mean frames/s over all received video")] = None
-    low_frame_rate_ratio: Annotated[
-        Number | None, doc("Fraction of the call below 7.5 frames/s, 0 to 1 (video)")
-    ] = None
+    low_frame_rate_ratio: Annotated[Number | None, doc("Fraction of the call below 7.5 frames/s, 0 to 1 (video)")] = (
+        None
+    )
     average_video_packet_loss_rate: Annotated[Number | None, doc("Mean packet loss, fraction 0 to 1 (video)")] = None
     average_video_frame_rate: Annotated[Number | None, doc("Mean frames/s of the stream (video)")] = None
     low_video_processing_capability_ratio: Annotated[
@@ -304,22 +323,26 @@ class StreamGroup(EventStruct, kw_only=True):
     ] = None
 
 
-class QualityGroup(EventStruct):
+class QualityGroup(EventStruct, frozen=True):
     """The verdict on a stream. Network and device conditions, not what a person heard."""
 
     rule_set: Annotated[str, doc("Name of the rules in force, see docs/events.md")]
     verdict: Verdict
     reasons: Annotated[
-        tuple[str, ...], doc("Keys of the stream group: the metrics that decided, or those that were missing or too small")
+        tuple[str, ...],
+        doc("Keys of the stream group: the metrics that decided, or those that were missing or too small"),
     ]
 
 
-class StreamEvent(EventStruct):
+class StreamEvent(EventStruct, frozen=True):
     """One media stream with everything around it."""
 
     schema_version: Annotated[int, doc("Grows only when an addition needs it")]
     id: Annotated[
-        str, doc("{tenantId}/{callId}/{version}/{session}.{segment}.{media}.{stream} by position: unique, and the same each time")
+        str,
+        doc(
+            "{tenantId}/{callId}/{version}/{session}.{segment}.{media}.{stream} by position: unique and repeatable"
+        ),
     ]
     tenant_id: str
     call: CallGroup
@@ -332,7 +355,7 @@ class StreamEvent(EventStruct):
     quality: QualityGroup
 
 
-class KindCounts(EventStruct):
+class KindCounts(EventStruct, frozen=True):
     """How many streams of each kind of media."""
 
     audio: int
@@ -341,7 +364,7 @@ class KindCounts(EventStruct):
     other: int
 
 
-class Counts(EventStruct):
+class Counts(EventStruct, frozen=True):
     """What the record holds."""
 
     sessions: int
@@ -352,7 +375,7 @@ class Counts(EventStruct):
     unclassified: KindCounts
 
 
-class Failure(EventStruct):
+class Failure(EventStruct, frozen=True):
     """A session or segment that failed."""
 
     session_index: int
@@ -363,7 +386,7 @@ class Failure(EventStruct):
     callee: IdentityGroup | None = None
 
 
-class CallSummary(EventStruct, kw_only=True):
+class CallSummary(EventStruct, frozen=True, kw_only=True):
     """One version of a call: what it holds, who took part, what failed."""
 
     schema_version: int

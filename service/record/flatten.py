@@ -27,7 +27,9 @@ from service.record.times import as_utc, seconds_between
 class Flattened:
     """What a version of a call becomes: its summary at once, its events one at a time, as often as asked."""
 
-    def __init__(self, prefix: str, tenant_id: str, summary: CallSummary, legs: list[Leg], verdicts: list[QualityGroup]) -> None:
+    def __init__(
+        self, prefix: str, tenant_id: str, summary: CallSummary, legs: list[Leg], verdicts: list[QualityGroup]
+    ) -> None:
         self.summary = summary
         self.event_count = summary.event_count
         self._prefix = prefix
@@ -76,7 +78,8 @@ class Flattened:
 def flatten(tenant_id: str, record: CallRecord) -> Flattened:
     """The events and the summary of a record that came from `decode_record`, with all its sessions in place.
 
-    Ids of tenant and call are in lower case where they identify the event, as they are in Kafka keys; `call.id` is as Graph wrote it.
+    Ids of tenant and call are in lower case where they identify the event, as they are in Kafka keys; `call.id` is as
+    Graph wrote it.
     """
     tenant_id = tenant_id.lower()
     prefix = f"{tenant_id}/{(record.id or '').lower()}/{record.version}"
@@ -118,9 +121,7 @@ def _call_group(record: CallRecord, participants: list[IdentityGroup]) -> CallGr
     )
 
 
-def _session_group(
-    index: int, leg: Leg, caller: EndpointGroup | None, callee: EndpointGroup | None
-) -> SessionGroup:
+def _session_group(index: int, leg: Leg, caller: EndpointGroup | None, callee: EndpointGroup | None) -> SessionGroup:
     """`caller` and `callee` are the session's, where the segment has others."""
     session = leg.session
     return SessionGroup(
@@ -149,7 +150,10 @@ def _segment_group(index: int, segment: Segment) -> SegmentGroup:
 def _end(
     of_segment: Endpoint | None, of_session: Endpoint | None, session_group: EndpointGroup | None
 ) -> tuple[EndpointGroup | None, EndpointGroup | None]:
-    """The end that an event has, and the session's own where that is another. Mostly the two are equal, and one object serves."""
+    """The end that an event has, and the session's own where that is another.
+
+    Mostly the two are equal, and one object serves.
+    """
     if of_segment is None or of_segment == of_session:
         return session_group, None
     group = endpoint_group(of_segment)

@@ -44,6 +44,7 @@ _NETWORK_SINGLES: Final = slice(20, 24)  # sentQualityEventRatio to bandwidthLow
 _DEVICE_SINGLES: Final = slice(8, 21)  # initialSignalLevelRootMeanSquare to speakerGlitchRate
 _NO_NETWORK: Final = NetworkInfo()
 _NO_DEVICE: Final = DeviceInfo()
+_NO_AGENT: Final = astuple(UserAgent())[1:]  # all but the type
 
 
 def _has_whole_float(values: Iterable[Any]) -> bool:
@@ -74,7 +75,7 @@ def network_group(network: NetworkInfo | None) -> NetworkGroup | None:
     if _has_whole_float(values[_NETWORK_SINGLES]):
         values = _plain(values)
     hops = network.trace_route_hops
-    return NetworkGroup(*values[:-1], None if hops is None else [_hop_group(hop) for hop in hops])
+    return NetworkGroup(*(*values[:-1], None if hops is None else [_hop_group(hop) for hop in hops]))
 
 
 def _hop_group(hop: TraceRouteHop) -> TraceRouteHopGroup:
@@ -125,14 +126,14 @@ def _agent_kind(agent: UserAgent) -> AgentKind:
     if name == "serviceuseragent" or agent.role is not None:
         return "service"
     client_fields = (agent.platform, agent.product_family, agent.azure_ad_app_id, agent.communication_service_id)
-    return "client" if any(value is not None for value in client_fields) else "unknown"
+    return "unknown" if client_fields == (None, None, None, None) else "client"
 
 
 def _user_agent_group(agent: UserAgent | None) -> UserAgentGroup | None:
     if agent is None:
         return None
-    _, *values = astuple(agent)
-    return UserAgentGroup(_agent_kind(agent), *values) if any(value is not None for value in values) else None
+    values = astuple(agent)[1:]
+    return None if values == _NO_AGENT else UserAgentGroup(_agent_kind(agent), *values)
 
 
 def _feedback_group(feedback: UserFeedback | None) -> FeedbackGroup | None:
@@ -153,8 +154,8 @@ def stream_group(stream: MediaStream, index: int) -> StreamGroup:
      degradation, jitter, max_jitter, loss, max_loss, concealed, max_concealed, round_trip, max_round_trip,
      packets, bandwidth, loss_after_fec, frame_loss, received_rate, low_rate, video_loss, frame_rate, low_capability,
      audio_jitter, max_audio_jitter, freeze, rms_freeze) = astuple(stream)
-    singles = (degradation, loss, max_loss, concealed, max_concealed, loss_after_fec, frame_loss, received_rate, low_rate,
-               video_loss, frame_rate, low_capability)
+    singles = (degradation, loss, max_loss, concealed, max_concealed, loss_after_fec, frame_loss, received_rate,
+               low_rate, video_loss, frame_rate, low_capability)
     if _has_whole_float(singles):
         (degradation, loss, max_loss, concealed, max_concealed, loss_after_fec, frame_loss, received_rate, low_rate,
          video_loss, frame_rate, low_capability) = _plain(singles)

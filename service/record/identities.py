@@ -1,8 +1,9 @@
 """Who it was: from Graph's identities and identity sets, current and deprecated, to one identity with a kind.
 
-Graph moved from identity sets (`identity`, `organizer`, `participants`) to single identities and new sets (`associatedIdentity`,
-`organizer_v2`, `participants_v2`). The new ones come first; the old ones fill what they leave open and are kept where they name
-somebody else. Source of the deprecation: https://learn.microsoft.com/graph/api/resources/callrecords-callrecord
+Graph moved from identity sets (`identity`, `organizer`, `participants`) to single identities and new sets
+(`associatedIdentity`, `organizer_v2`, `participants_v2`). The new ones come first; the old ones fill what they leave
+open and are kept where they name somebody else. Source of the deprecation:
+https://learn.microsoft.com/graph/api/resources/callrecords-callrecord
 """
 
 import re
@@ -34,7 +35,10 @@ _KIND_OF_TYPE: Final = {
 
 
 def type_name(odata_type: str | None) -> str:
-    """The last part of an `@odata.type`, in lower case: Graph writes it with and without `#`, and in more than one case."""
+    """The last part of an `@odata.type`, in lower case.
+
+    Graph writes it with and without `#`, and in more than one case.
+    """
     return "" if odata_type is None else odata_type.rpartition(".")[2].lower().lstrip("#")
 
 
@@ -163,5 +167,7 @@ def _kind_of(identity: Identity) -> str | None:
 
 
 def _kind_of_same(identity: Identity, deprecated: Iterable[IdentityGroup]) -> str | None:
-    same: Iterator[str] = (group.kind for group in deprecated if group.id is not None and same_text(group.id, identity.id))
+    same: Iterator[str] = (
+        group.kind for group in deprecated if group.id is not None and same_text(group.id, identity.id)
+    )
     return next(same, None)

@@ -1,7 +1,8 @@
 """Untyped JSON into the model's structs, where an odd value costs that value and nothing else.
 
-The walk is directed by the same structs that the fast decoder is built from, so the two cannot come to disagree about a good body.
-It parses nothing itself and raises nothing: whatever `json.loads` can return goes in, a struct and a list of what was odd come out.
+The walk is directed by the same structs that the fast decoder is built from, so the two cannot come to disagree about a
+good body. It parses nothing itself and raises nothing: whatever `json.loads` can return goes in, a struct and a list of
+what was odd come out.
 """
 
 import json
@@ -29,8 +30,9 @@ _EXCERPT = 60
 class OddValue(msgspec.Struct, frozen=True):
     """Something in a body that the schema does not have there.
 
-    `path` leads to it, `field` is the same path without positions: a closed set, fit for a metric label, for it holds schema names
-    only (an unknown field counts at its parent, a member of an open type is `*`). `found` is printable text.
+    `path` leads to it, `field` is the same path without positions: a closed set, fit for a metric label, for it holds
+    schema names only (an unknown field counts at its parent, a member of an open type is `*`). `found` is printable
+    text.
     """
 
     path: str
@@ -71,7 +73,9 @@ Reader: TypeAlias = Callable[[Walk, object, Place], Any]
 
 def read_struct(cls: type[S], document: dict[str, object], walk: Walk) -> S:
     """The document as a `cls`. Links of further pages are found in any spelling of their names."""
-    links = {field.encode_name.lower(): field.encode_name for field in _fields(cls) if "@odata.next" in field.encode_name}
+    links = {
+        field.encode_name.lower(): field.encode_name for field in _fields(cls) if "@odata.next" in field.encode_name
+    }
     found = {links[name.lower()]: link for name, link in document.items() if name.lower() in links and link is not None}
     struct: S = _struct_reader_once(cls)(walk, {**document, **found}, Place())
     return struct
@@ -99,7 +103,7 @@ def clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-# ---- one reader per kind of value --------------------------------------------------------------------------------------------
+# ---- one reader per kind of value ----------------------------------------------------------------------------------
 
 
 def _read_text(walk: Walk, value: object, place: Place) -> str | None:
@@ -184,11 +188,14 @@ def _is_infinite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-# ---- readers of what holds other values --------------------------------------------------------------------------------------
+# ---- readers of what holds other values ----------------------------------------------------------------------------
 
 
 def _list_reader(read_item: Reader) -> Reader:
-    """A collection. A single value is taken for a collection of one; items that are nothing are left out, and later ones move up."""
+    """A collection.
+
+    A single value is taken for a collection of one; items that are nothing are left out, and later ones move up.
+    """
 
     def read(walk: Walk, value: object, place: Place) -> list[Any] | None:
         if not isinstance(value, list):
@@ -268,7 +275,7 @@ def _fields(cls: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
     return struct.fields
 
 
-# ---- from a type to its reader -----------------------------------------------------------------------------------------------
+# ---- from a type to its reader -------------------------------------------------------------------------------------
 
 
 def reader_of(kind: inspect.Type) -> Reader:

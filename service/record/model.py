@@ -1,15 +1,18 @@
 """The callRecord resource tree as Graph sends it, v1.0 and beta: every property, nothing renamed, nothing judged.
 
-Field names are Graph's own in snake case; the wire name is given where camel case alone would not lead back to it (`cpuInsufficent…`
-is misspelt on the wire and here). Every field is optional, and None means absent or null: Graph drops nulls when asked to
-(`Prefer: omit-values=nulls`), so the two cannot differ in meaning. Fields stand in the order of the events, see `events.py`.
+Field names are Graph's own in snake case; the wire name is given where camel case alone would not lead back to it
+(`cpuInsufficent…` is misspelt on the wire and here). Every field is optional, and None means absent or null: Graph
+drops nulls when asked to (`Prefer: omit-values=nulls`), so the two cannot differ in meaning. Fields stand in the order
+of the events, see `events.py`.
 
-Date-times, durations and enumerations are text. Date-times carry seven digits, which `datetime` would cut; enumerations gain members
-without notice, and a closed enum would refuse a good record. What kind of text a field holds is noted in its `Meta.extra`, where
-`decode.py` and `lenient.py` look it up. A `Meta(pattern=…)` would say the same, but msgspec takes 0.45 µs for each match, a third of
-all time spent on an event; the check in `decode.py` remembers the texts it has seen and takes a tenth of that.
+Date-times, durations and enumerations are text. Date-times carry seven digits, which `datetime` would cut; enumerations
+gain members without notice, and a closed enum would refuse a good record. What kind of text a field holds is noted in
+its `Meta.extra`, where `decode.py` and `lenient.py` look it up. A `Meta(pattern=…)` would say the same, but msgspec
+takes 0.45 µs for each match, a third of all time spent on an event; the check in `decode.py` remembers the texts it has
+seen and takes a tenth of that.
 
-Source: https://learn.microsoft.com/graph/api/resources/callrecords-callrecord and the pages beside it; schema of 2026-08-20.
+Source: https://learn.microsoft.com/graph/api/resources/callrecords-callrecord and the pages beside it; schema of
+2026-08-20.
 """
 
 from typing import Annotated, Final, TypeAlias
@@ -40,8 +43,8 @@ ProductFamily: TypeAlias = Annotated[str, Meta(extra={"enum": "productFamily"})]
 ServiceRole: TypeAlias = Annotated[str, Meta(extra={"enum": "serviceRole"})] | None
 FeedbackRating: TypeAlias = Annotated[str, Meta(extra={"enum": "userFeedbackRating"})] | None
 
-# The members known when the schema was read, to tell a new one when asked. Compared without case: Microsoft's own fixtures
-# write `Windows`. `unknown` is a known modality to the documentation, though not to the schema.
+# The members known when the schema was read, to tell a new one when asked. Compared without case: Microsoft's own
+# fixtures write `Windows`. `unknown` is a known modality to the documentation, though not to the schema.
 ENUMS: Final[dict[str, frozenset[str]]] = {
     name: frozenset(member.lower() for member in members.split()) | {"unknownfuturevalue"}
     for name, members in {
@@ -59,8 +62,8 @@ ENUMS: Final[dict[str, frozenset[str]]] = {
         "clientPlatform": "unknown windows macOS iOS android web ipPhone roomSystem surfaceHub holoLens",
         "productFamily": "unknown teams skypeForBusiness lync azureCommunicationServices",
         "serviceRole": "unknown customBot skypeForBusinessMicrosoftTeamsGateway skypeForBusinessAudioVideoMcu"
-        " skypeForBusinessApplicationSharingMcu skypeForBusinessCallQueues skypeForBusinessAutoAttendant mediationServer"
-        " mediationServerCloudConnectorEdition exchangeUnifiedMessagingService mediaController"
+        " skypeForBusinessApplicationSharingMcu skypeForBusinessCallQueues skypeForBusinessAutoAttendant"
+        " mediationServer mediationServerCloudConnectorEdition exchangeUnifiedMessagingService mediaController"
         " conferencingAnnouncementService conferencingAttendant audioTeleconferencerController"
         " skypeForBusinessUnifiedCommunicationApplicationPlatform responseGroupServiceAnnouncementService gateway"
         " skypeTranslator skypeForBusinessAttendant responseGroupService voicemail",
@@ -75,10 +78,11 @@ class GraphStruct(Struct, frozen=True, gc=False, rename="camel", omit_defaults=T
     """What every struct of the tree has in common."""
 
 
-class Identity(GraphStruct):
+class Identity(GraphStruct, frozen=True):
     """graph.identity and all that derive from it.
 
-    One struct for the family: `@odata.type` is often missing, and fields of one type turn up undeclared on another (`tenantId`).
+    One struct for the family: `@odata.type` is often missing, and fields of one type turn up undeclared on another
+    (`tenantId`).
     """
 
     odata_type: str | None = field(default=None, name="@odata.type")
@@ -92,11 +96,12 @@ class Identity(GraphStruct):
     azure_communication_services_resource_id: str | None = None
 
 
-# graph.identitySet and communicationsIdentitySet: member name → identity. An open type whose undeclared members matter (`acsUser`),
-# so it stays a mapping; `endpointType` and `@odata.type` are its only members that are text.
+# graph.identitySet and communicationsIdentitySet: member name → identity. An open type whose undeclared members matter
+# (`acsUser`), so it stays a mapping; `endpointType` and `@odata.type` are its only members that are text.
 IdentitySet: TypeAlias = dict[str, Identity | str | None]
 
-# What one identity of a set is, by member name, the likeliest first; declared members and the undeclared ones seen in practice.
+# What one identity of a set is, by member name, the likeliest first; declared members and the undeclared ones seen in
+# practice.
 IDENTITY_MEMBERS: Final = (
     "user",
     "phone",
@@ -115,13 +120,13 @@ IDENTITY_MEMBERS: Final = (
 )
 
 
-class AdministrativeUnitInfo(GraphStruct):
+class AdministrativeUnitInfo(GraphStruct, frozen=True):
     """An Entra administrative unit that the identity belongs to."""
 
     id: str | None = None
 
 
-class Participant(GraphStruct):
+class Participant(GraphStruct, frozen=True):
     """participant and organizer: both are participantBase and add nothing."""
 
     id: str | None = None
@@ -129,19 +134,22 @@ class Participant(GraphStruct):
     administrative_unit_infos: list[AdministrativeUnitInfo] | None = None
 
 
-class UserFeedback(GraphStruct):
-    """What a participant answered when asked about the call. `tokens` is an open set of booleans whose names are not stable."""
+class UserFeedback(GraphStruct, frozen=True):
+    """What a participant answered when asked about the call.
+
+    `tokens` is an open set of booleans whose names are not stable.
+    """
 
     rating: FeedbackRating = None
     text: str | None = None
     tokens: dict[str, bool | None] | None = None
 
 
-class UserAgent(GraphStruct):
+class UserAgent(GraphStruct, frozen=True):
     """userAgent, clientUserAgent and serviceUserAgent in one.
 
-    The discriminator cannot be relied on to choose between them: it is missing with `odata.metadata=none`, and a service endpoint
-    usually carries a *client* user agent.
+    The discriminator cannot be relied on to choose between them: it is missing with `odata.metadata=none`, and a
+    service endpoint usually carries a *client* user agent.
     """
 
     odata_type: str | None = field(default=None, name="@odata.type")
@@ -154,7 +162,7 @@ class UserAgent(GraphStruct):
     communication_service_id: str | None = None
 
 
-class Endpoint(GraphStruct):
+class Endpoint(GraphStruct, frozen=True):
     """endpoint, participantEndpoint and serviceEndpoint in one, for the reason given at `UserAgent`."""
 
     odata_type: str | None = field(default=None, name="@odata.type")
@@ -168,14 +176,14 @@ class Endpoint(GraphStruct):
     feedback: UserFeedback | None = None
 
 
-class FailureInfo(GraphStruct):
+class FailureInfo(GraphStruct, frozen=True):
     """Why a session or segment failed. Present with null members in some bodies that report no failure."""
 
     stage: FailureStage = None
     reason: str | None = None
 
 
-class TraceRouteHop(GraphStruct):
+class TraceRouteHop(GraphStruct, frozen=True):
     """One hop between client and peer. Graph says since 2026-06 that it no longer fills these."""
 
     hop_count: Int32 = None
@@ -183,8 +191,11 @@ class TraceRouteHop(GraphStruct):
     round_trip_time: Duration = None
 
 
-class NetworkInfo(GraphStruct):
-    """One side's network. `...Ratio` are fractions of the call (0 to 1), speeds bits/s, `wifi…Strength` and `…Charge` percent."""
+class NetworkInfo(GraphStruct, frozen=True):
+    """One side's network.
+
+    `...Ratio` are fractions of the call (0 to 1), speeds bits/s, `wifi…Strength` and `…Charge` percent.
+    """
 
     ip_address: str | None = None
     subnet: str | None = None
@@ -214,8 +225,11 @@ class NetworkInfo(GraphStruct):
     trace_route_hops: list[TraceRouteHop] | None = None
 
 
-class DeviceInfo(GraphStruct):
-    """One side's audio devices. `...Ratio` are fractions of the call (0 to 1), `...GlitchRate` glitches per five minutes."""
+class DeviceInfo(GraphStruct, frozen=True):
+    """One side's audio devices.
+
+    `...Ratio` are fractions of the call (0 to 1), `...GlitchRate` glitches per five minutes.
+    """
 
     capture_device_name: str | None = None
     capture_device_driver: str | None = None
@@ -240,8 +254,11 @@ class DeviceInfo(GraphStruct):
     speaker_glitch_rate: Single = None
 
 
-class MediaStream(GraphStruct):
-    """One direction of a media line. `...Rate` and `...Ratio` are fractions (0 to 1); `averageVideoFrameLossPercentage` is 0 to 100."""
+class MediaStream(GraphStruct, frozen=True):
+    """One direction of a media line.
+
+    `...Rate` and `...Ratio` are fractions (0 to 1); `averageVideoFrameLossPercentage` is 0 to 100.
+    """
 
     stream_id: str | None = None
     start_date_time: DateTime = None
@@ -275,8 +292,11 @@ class MediaStream(GraphStruct):
     rms_freeze_duration: Duration = None
 
 
-class Media(GraphStruct):
-    """One media line. `label` is its name from the SDP: `main-audio`, `main-video`, `applicationsharing-video`, `data` were seen."""
+class Media(GraphStruct, frozen=True):
+    """One media line.
+
+    `label` is its name from the SDP: `main-audio`, `main-video`, `applicationsharing-video`, `data` were seen.
+    """
 
     label: str | None = None
     caller_network: NetworkInfo | None = None
@@ -286,7 +306,7 @@ class Media(GraphStruct):
     streams: list[MediaStream] | None = None
 
 
-class Segment(GraphStruct):
+class Segment(GraphStruct, frozen=True):
     """A part of a session: one for VoIP, several for PSTN."""
 
     id: str | None = None
@@ -298,8 +318,11 @@ class Segment(GraphStruct):
     media: list[Media] | None = None
 
 
-class Session(GraphStruct):
-    """A leg of the call: user to user, or in a meeting participant (caller) to service (callee). `id` can repeat in a record."""
+class Session(GraphStruct, frozen=True):
+    """A leg of the call.
+
+    User to user, or in a meeting participant (caller) to service (callee). `id` can repeat in a record.
+    """
 
     id: str | None = None
     modalities: list[Modality] | None = None
@@ -312,7 +335,7 @@ class Session(GraphStruct):
     segments: list[Segment] | None = None
 
 
-class CallRecord(GraphStruct):
+class CallRecord(GraphStruct, frozen=True):
     """The record of one call. A decoded one always has `id` and `version`.
 
     The links of further pages are opaque. Graph's older pages spell them `nextlink`; use `sessions_next_link` and
@@ -336,14 +359,14 @@ class CallRecord(GraphStruct):
     participants_next_link: str | None = field(default=None, name="participants_v2@odata.nextLink")
 
 
-class SessionsPage(GraphStruct):
+class SessionsPage(GraphStruct, frozen=True):
     """A page of `GET …/sessions?$expand=segments`, at most 60."""
 
     value: list[Session] | None = None
     next_link: str | None = field(default=None, name="@odata.nextLink")
 
 
-class ParticipantsPage(GraphStruct):
+class ParticipantsPage(GraphStruct, frozen=True):
     """A page of `GET …/participants_v2`, at most 130."""
 
     value: list[Participant] | None = None

@@ -1,8 +1,8 @@
 """The verdict on one stream, as the Call Quality Dashboard gives it; Graph itself gives none.
 
-Rule set `cqd-2022`: the audio rule of the dashboard's current page, its three video steps, and for screen sharing the rule of the
-page's later copies. The audio rule judges packets only where there were enough of them, so a stream of 500 or fewer is unclassified.
-Every comparison is strict.
+Rule set `cqd-2022`: the audio rule of the dashboard's current page, its three video steps, and for screen sharing the
+rule of the page's later copies. The audio rule judges packets only where there were enough of them, so a stream of 500
+or fewer is unclassified. Every comparison is strict.
 
 Source: https://learn.microsoft.com/microsoftteams/stream-classification-in-call-quality-dashboard
 """
@@ -37,7 +37,10 @@ _LOSS_AFTER_FEC_LIMIT = 0.15
 
 
 def kind_of(label: str | None) -> MediaKind:
-    """What a media line carries, by its label. Sharing goes before video: its usual label is `applicationsharing-video`."""
+    """What a media line carries, by its label.
+
+    Sharing goes before video: its usual label is `applicationsharing-video`.
+    """
     name = (label or "").lower()
     if "applicationsharing" in name:
         return "screenSharing"
@@ -68,7 +71,8 @@ def _judge_audio(stream: MediaStream) -> QualityGroup:
     if packets is None or packets <= _PACKETS_NEEDED:
         return quality("unclassified", PACKETS)
     round_trip, loss, jitter = stream.average_round_trip_time, stream.average_packet_loss_rate, stream.average_jitter
-    over, within = [], []
+    over: list[str] = []
+    within: list[str] = []
     if round_trip is not None:
         (over if (milliseconds(round_trip) or 0) > _ROUND_TRIP_LIMIT_MS else within).append(ROUND_TRIP)
     if loss is not None:
@@ -96,8 +100,8 @@ def _judge_video(stream: MediaStream) -> QualityGroup:
 def _judge_sharing(stream: MediaStream, is_peer_to_peer: bool) -> QualityGroup:
     """Received sharing by the frames lost, sent sharing and H264S by the frame rate.
 
-    The dashboard says inbound and outbound as the reporting client sees it. In a meeting the caller is that client, so calleeToCaller
-    is inbound. Between two peers the words mean nothing, and both directions are judged as inbound.
+    The dashboard says inbound and outbound as the reporting client sees it. In a meeting the caller is that client, so
+    calleeToCaller is inbound. Between two peers the words mean nothing, and both directions are judged as inbound.
     """
     direction = (stream.stream_direction or "").lower()
     if (stream.video_codec or "").lower() != "h264s":

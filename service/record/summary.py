@@ -1,6 +1,8 @@
-"""The CallSummary of a record: what it holds, who took part, what failed. It fits a Kafka record of 1 MB whatever the call's size."""
+"""The CallSummary of a record.
 
-from collections import Counter
+What it holds, who took part, what failed. It fits a Kafka record of 1 MB whatever the call's size.
+"""
+
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
@@ -8,6 +10,7 @@ import msgspec
 
 from service.record import identities
 from service.record.events import (
+    MEDIA_KINDS,
     SCHEMA_VERSION,
     CallGroup,
     CallSummary,
@@ -45,10 +48,10 @@ def leg_of(session: Session) -> Leg:
 
 
 def merged_participants(record: CallRecord, legs: Iterable[Leg]) -> list[IdentityGroup]:
-    """Everybody on the call, once: from the ends of the sessions, from participants_v2, from the deprecated participants.
+    """Everybody on the call, once: from the ends of the sessions, from participants_v2, from the old participants.
 
-    No single source has all of them: participants_v2 can miss people, the old list stops at 130, and streaming viewers of large
-    events have no session (https://learn.microsoft.com/graph/callrecords-api-faq and Graph's known issues).
+    No single source has all of them: participants_v2 can miss people, the old list stops at 130, and streaming viewers
+    of large events have no session (https://learn.microsoft.com/graph/callrecords-api-faq and Graph's known issues).
     """
     found: dict[tuple[str, ...], IdentityGroup] = {}
 
@@ -94,22 +97,20 @@ def summary_of(
 
 def _counts(legs: list[Leg], verdicts: list[tuple[MediaKind, QualityGroup]]) -> Counts:
     segments = [segment for leg in legs for segment in leg.session.segments or ()]
-    tally = Counter((kind, quality.verdict) for kind, quality in verdicts)
-
-    def per_kind(*wanted: str) -> KindCounts:
-        counts: Counter[str] = Counter()
-        for (kind, verdict), number in tally.items():
-            if verdict in wanted:
-                counts[kind] += number
-        return KindCounts(counts["audio"], counts["video"], counts["screenSharing"], counts["other"])
-
+    streams, poor, unclassified = (dict.fromkeys(MEDIA_KINDS, 0) for _ in range(3))
+    for kind, quality in verdicts:
+        streams[kind] += 1
+        if quality.verdict == "poor":
+            poor[kind] += 1
+        elif quality.verdict == "unclassified":
+            unclassified[kind] += 1
     return Counts(
         sessions=len(legs),
         segments=len(segments),
-        media=sum(len(segment.media or ()) for segment in segments),
-        streams=per_kind("good", "poor", "unclassified"),
-        poor=per_kind("poor"),
-        unclassified=per_kind("unclassified"),
+        media=sum([len(segment.media) for segment in segments if segment.media]),
+        streams=KindCounts(*streams.values()),
+        poor=KindCounts(*poor.values()),
+        unclassified=KindCounts(*unclassified.values()),
     )
 
 

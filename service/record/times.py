@@ -1,15 +1,16 @@
 """Date-times and durations as Graph writes them: read and re-written without losing a digit.
 
-Graph's instants have up to seven fraction digits, one more than `datetime` holds, so fractions stay text or integers here and
-never pass through a float. Both readers remember what they have read: in telemetry the same few texts come again and again.
+Graph's instants have up to seven fraction digits, one more than `datetime` holds, so fractions stay text or integers
+here and never pass through a float. Both readers remember what they have read: in telemetry the same few texts come
+again and again.
 """
 
 import datetime as dt
 import re
 from functools import lru_cache
 
-# OData's Edm.Duration (ISO 8601 without years, months and weeks), its digits bounded so that every result fits a double exactly
-# or rounds once: https://docs.oasis-open.org/odata/odata/v4.01/odata-v4.01-part1-protocol.html
+# OData's Edm.Duration (ISO 8601 without years, months and weeks), its digits bounded so that every result fits a double
+# exactly or rounds once: https://docs.oasis-open.org/odata/odata/v4.01/odata-v4.01-part1-protocol.html
 _DURATION = re.compile(
     r"(-)?P(?=[0-9T])(?:([0-9]{1,7})D)?"
     r"(?:T(?=[0-9])(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.([0-9]{1,30}))?S)?)?"
@@ -19,7 +20,8 @@ _DATE_TIME = re.compile(
     r"(?:\.([0-9]{1,30}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 
-# Distinct texts in use at a time: durations in whole milliseconds below a minute, and the instants of some thousand records.
+# Distinct texts in use at a time: durations in whole milliseconds below a minute, and the instants of some thousand
+# records.
 _REMEMBERED = 65_536
 
 
@@ -40,7 +42,10 @@ def duration_sign(text: str) -> int:
 
 @lru_cache(_REMEMBERED)
 def milliseconds(text: str) -> int | float | None:
-    """The length of a duration in milliseconds (`PT2M20.6389308S` is 140638.9308); None if it is negative or no duration."""
+    """The length of a duration in milliseconds (`PT2M20.6389308S` is 140638.9308).
+
+    None if it is negative or no duration.
+    """
     if duration_sign(text) != 1:
         return None
     found = _DURATION.fullmatch(text)
@@ -85,7 +90,10 @@ def as_utc(text: str | None) -> str | None:
 
 
 def seconds_between(start: str | None, end: str | None) -> int | float | None:
-    """Seconds from one date-time to another, exact to the last digit sent; None if either is none, or the end comes first."""
+    """Seconds from one date-time to another, exact to the last digit sent.
+
+    None if either is none, or the end comes first.
+    """
     first, last = _instant(start), _instant(end)
     if first is None or last is None:
         return None
@@ -96,13 +104,16 @@ def seconds_between(start: str | None, end: str | None) -> int | float | None:
 
 def _instant(text: str | None) -> tuple[int, int] | None:
     """A date-time as a count of ticks since year 1 and the number of fraction digits that make a tick."""
-    found = None if text is None else _DATE_TIME.fullmatch(as_utc(text) or "")
-    if found is None or found[8] is not None:
+    found = None if text is None else _DATE_TIME.fullmatch(text)
+    if found is None:
         return None
+    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = found.groups(default="")
     try:
-        day = dt.date(int(found[1]), int(found[2]), int(found[3])).toordinal()
+        days = dt.date(int(year), int(month), int(day)).toordinal()
     except ValueError:
         return None
-    fraction = found[7] or ""
-    seconds = ((day * 24 + int(found[4])) * 60 + int(found[5])) * 60 + int(found[6])
-    return seconds * 10 ** len(fraction) + int(fraction or 0), len(fraction)
+    minutes = (days * 24 + int(hour)) * 60 + int(minute)
+    if sign:
+        offset = int(offset_hours) * 60 + int(offset_minutes)
+        minutes += offset if sign == "-" else -offset
+    return (minutes * 60 + int(second)) * 10 ** len(fraction) + int(fraction or 0), len(fraction)
