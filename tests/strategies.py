@@ -30,7 +30,12 @@ enum_members = st.sampled_from(
 labels = st.sampled_from(["main-audio", "main-video", "applicationsharing-video", "data", "MAIN-AUDIO", "", "other"])
 
 odd_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts | st.sampled_from(["Single", "NaN", "-PT3S", "P1Y"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | texts
+    | st.sampled_from(["Single", "NaN", "-PT3S", "P1Y"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )

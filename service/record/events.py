@@ -340,9 +340,7 @@ class StreamEvent(EventStruct, frozen=True):
     schema_version: Annotated[int, doc("Grows only when an addition needs it")]
     id: Annotated[
         str,
-        doc(
-            "{tenantId}/{callId}/{version}/{session}.{segment}.{media}.{stream} by position: unique and repeatable"
-        ),
+        doc("{tenantId}/{callId}/{version}/{session}.{segment}.{media}.{stream} by position: unique and repeatable"),
     ]
     tenant_id: str
     call: CallGroup
