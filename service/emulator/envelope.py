@@ -31,15 +31,16 @@ class Envelope(NamedTuple):
 
 
 def envelope_faults(
-    must: Envelope, topic: str, key: bytes | None, headers: Sequence[tuple[str, bytes]]
+    must: Envelope, identity: str | None, topic: str, key: bytes | None, headers: Sequence[tuple[str, bytes]]
 ) -> Iterator[str]:
-    """What is wrong, in words. `ce_id` is the caller's to compare: it differs from stream to stream."""
+    """What is wrong, in words; `identity` is the `id` that the value itself has."""
     if not topic.endswith(must.topic_suffix):
         yield f"topic {topic} does not end in {must.topic_suffix}"
     if key != f"{must.tenant_id}/{must.call_id}".lower().encode():
         yield f"key {key!r} is not that of the call"
     expected = {
         "ce_specversion": "1.0",
+        "ce_id": identity,
         "ce_type": must.type,
         "ce_source": f"/tenants/{must.tenant_id}/communications/callRecords",
         "ce_subject": must.call_id,

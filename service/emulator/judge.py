@@ -4,11 +4,11 @@ Pure: somebody else reads Kafka and calls `see_...`. Keeps of every version its 
 16 bytes for each record that must come out; a whole expectation is computed again only to say what differs.
 """
 
-import json
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -68,52 +68,63 @@ class _Record(NamedTuple):
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
 
+@lru_cache(maxsize=32)
+def _expected(tenant_id: str, packed: bytes) -> dict[str, Any]:
+    """Everything that must come out of a packed document, by position (`summary` for the call summary)."""
+    document = orjson.loads(zlib.decompress(packed))
+    events = expected_events(tenant_id, document)
+    return {identity.rpartition("/")[2]: event for identity, event in events.items()} | {
+        _SUMMARY: expected_summary(tenant_id, document)
+    }
+
+
 class _Version:
     """One version that existed: its document, and what must come out of it, by position."""
 
     def __init__(self, tenant_id: str, document: dict[str, Any]) -> None:
         self._tenant_id = tenant_id
         self._packed = zlib.compress(orjson.dumps(document), 1)
-        self._digests: dict[str, bytes] = {}
-        self._envelopes: dict[str, Envelope] = {}
-        self.seen: set[str] = set()
-
-    def expected(self) -> dict[str, Any]:
-        """Everything that must come out, by position (`summary` for the call summary)."""
-        document = orjson.loads(zlib.decompress(self._packed))
-        found = {identity.rpartition("/")[2]: e for identity, e in expected_events(self._tenant_id, document).items()}
-        return found | {_SUMMARY: expected_summary(self._tenant_id, document)}
-
-    def _prepare(self) -> None:
-        """Computed when first asked for, so that telling the truth costs a running emulator little."""
-        if not self._digests:
-            expected = self.expected()
-            self._digests = {position: digest(value) for position, value in expected.items()}
-            made: dict[Envelope, Envelope] = {}  # one object for all streams of a kind
-            for position, value in expected.items():
-                envelope = Envelope.of(value)
-                self._envelopes[position] = made.setdefault(envelope, envelope)
+        self._awaited: dict[str, tuple[bytes, Envelope]] | None = None
+        self._count = 0
 
     @property
-    def digests(self) -> dict[str, bytes]:
-        """A digest of what must come out, by position."""
-        self._prepare()
-        return self._digests
+    def awaited(self) -> dict[str, tuple[bytes, Envelope]]:
+        """Digest and envelope of what has not been seen yet, by position in document order.
 
-    def faults(self, position: str, record: "_Record") -> list[str]:
-        """What is wrong with the record of this position, in words."""
-        self._prepare()
-        value = _parse(record.value)
-        found = [] if digest(value) == self._digests[position] else differences(self.expected()[position], value)
-        identity = dict(record.headers).get("ce_id", b"")
-        found += envelope_faults(self._envelopes[position], record.topic, record.key, record.headers)
-        if value is None or str(value.get("id")).encode() != identity:
-            found.append(f"header ce_id {identity!r} is not the id of the value")
-        return found
+        Made when first asked for, so that telling the truth costs a running emulator little. What was seen goes, so
+        that of a version that is whole nothing but the packed document is kept.
+        """
+        if self._awaited is None:
+            shared: dict[Envelope, Envelope] = {}  # one object for all streams of a kind
+            self._awaited = {}
+            for position, value in self.expected().items():
+                envelope = Envelope.of(value)
+                self._awaited[position] = digest(value), shared.setdefault(envelope, envelope)
+            self._count = len(self._awaited)
+        return self._awaited
 
-    def missing(self) -> list[str]:
-        """The positions that were not seen, in document order."""
-        return [position for position in self.digests if position not in self.seen]
+    @property
+    def count(self) -> int:
+        """How many records must come out."""
+        return self._count or len(self.awaited)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether any of its records came."""
+        return self._awaited is not None and len(self._awaited) < self._count
+
+    def expected(self) -> dict[str, Any]:
+        """Everything that must come out, by position."""
+        return _expected(self._tenant_id, self._packed)
+
+    def take(self, position: str, record: _Record, value: dict[str, Any] | None) -> list[str]:
+        """Counts an awaited position as seen; what is wrong with its record, in words."""
+        must_be, envelope = self.awaited.pop(position)
+        if not self.awaited:
+            self._awaited = {}  # a dict that was full keeps its size
+        found = [] if digest(value) == must_be else differences(self.expected()[position], value)
+        identity = None if value is None else str(value.get("id"))
+        return found + list(envelope_faults(envelope, identity, record.topic, record.key, record.headers))
 
 
 class Judge:
@@ -192,19 +203,20 @@ class Judge:
     def _account(self, call: Call, version: int, truth: _Version, counts: Counter[str], problems: list[str]) -> None:
         """Adds what is missing of one version."""
         is_last = version == max(self._truth[call])
-        if not truth.seen and not is_last:
+        if not truth.is_seen and not is_last:
             return  # overtaken before it was fetched: not a loss
-        missing = truth.missing()
+        missing = truth.awaited
         if not missing:
             return
         name = f"version {version} of {'/'.join(call)}"
-        if not truth.seen and call in self._dead and (self._dead[call] or version) >= version:
+        if not truth.is_seen and call in self._dead and (self._dead[call] or version) >= version:
             counts["dead"] += 1
             return
         counts["lost"] += len(missing)
-        if truth.seen:
+        if truth.is_seen:
             counts["half"] += 1
-            problems.append(f"{name} is half: {len(missing)} of {len(truth.digests)} missing, first {missing[0]}")
+            first = next(iter(missing))
+            problems.append(f"{name} is half: {len(missing)} of {truth.count} missing, first {first}")
         else:
             problems.append(f"{name}, the last one, is missing with all its {len(missing)} records")
 
@@ -243,15 +255,14 @@ class Judge:
 
     def _compare(self, call: Call, version: int, position: str, record: _Record) -> None:
         truth = self._truth[call][version]
-        if position not in truth.digests:
-            self._problem("wrong", f"{record}: version {version} of {'/'.join(call)} has no stream {position}")
+        if position not in truth.awaited:
+            if position in truth.expected():
+                self._problem("duplicated", f"{record}: {position} of version {version} of {'/'.join(call)} again")
+            else:
+                self._problem("wrong", f"{record}: version {version} of {'/'.join(call)} has no stream {position}")
             return
-        if position in truth.seen:
-            self._problem("duplicated", f"{record}: {position} of version {version} of {'/'.join(call)} again")
-            return
-        truth.seen.add(position)
         self._counts["events"] += position != _SUMMARY
-        found = truth.faults(position, record)
+        found = truth.take(position, record, _parse(record.value))
         if found:
             self._problem("wrong", f"{record}: {'/'.join(call)}/{version}/{position}: {'; '.join(found[:3])}")
 
@@ -264,7 +275,7 @@ class Judge:
 def _parse(value: bytes) -> dict[str, Any] | None:
     """The JSON object of a record's value; None when it is none."""
     try:
-        parsed = json.loads(value)
+        parsed = orjson.loads(value)
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
