@@ -1,8 +1,8 @@
 """The composition root: opens everything in order, works until told to stop, drains, closes.
 
-Opened from sink to source, so that leaving closes the source first. On SIGTERM: not ready → the receiver answers what it
-has taken and closes → lanes end their batch → Graph's session and the producers close → the private site last, so that
-the drain itself can be scraped. Every step has a deadline.
+Opened from sink to source, so that leaving closes the source first. On SIGTERM: not ready → the receiver answers what
+it has taken and closes → lanes end their batch → Graph's session and the producers close → the private site last, so
+that the drain itself can be scraped. Every step has a deadline.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
     """The roles as a set; `UserError` for an unknown one, or one that the settings do not allow."""
     chosen = frozenset(roles)
     if unknown := chosen - set(ROLES):
-        raise UserError(f"Role {sorted(unknown)[0]!r} is unknown; roles are {', '.join(ROLES)}.")
+        raise UserError(f"Role {min(unknown)!r} is unknown; roles are {', '.join(ROLES)}.")
     if not settings.tenants:
         raise UserError(
             "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET "

@@ -134,11 +134,12 @@ class Worker:
                     await asyncio.sleep(FIRST_WAIT_SECONDS)
 
     async def _until_stopped(self, owner: Owner, staying: Coroutine[Any, Any, None]) -> None:
-        """Until told to stop (then the lanes drain) or until a lane or the group fails for good (then that is raised)."""
+        """Until told to stop, or until a lane fails for good, which is raised; either way the lanes drain."""
         stopping = asyncio.create_task(self._stopping.wait())
         polling = asyncio.create_task(staying)
         try:
-            await asyncio.wait({stopping, polling, owner.failed}, return_when=asyncio.FIRST_COMPLETED)
+            watched: list[asyncio.Future[Any]] = [stopping, polling, owner.failed]
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await owner.drain(self._settings.drain_seconds)
             for task in (stopping, polling):

@@ -1,0 +1,263 @@
+"""The lanes' promises, on a real broker, with a scripted Graph."""
+
+import asyncio
+
+import pytest
+
+from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
+from service.graph.client import Progress
+from service.notification import Notification
+from service.settings import Lanes, Retry
+from service.stream.policy import ShapedRecord
+from service.stream.topics import partition_of
+from tests.broker.lane_bench import (
+    PARTITIONS,
+    ScriptedGraph,
+    bench,
+    call_id,
+    eventually,
+    header,
+    notice,
+    settings_for,
+    shaped,
+    text,
+)
+
+
+async def test_a_notification_becomes_its_events_its_summary_and_its_ledger_entry(kafka: str, prefix: str) -> None:
+    """Every event of the version, one summary, in the call's own partition, with CloudEvents headers."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 1, events=5))
+        note = notice("a")
+        await lanes.put(note)
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+        events = await lanes.read(lanes.topics.streams["audio"])
+        [summary] = await lanes.read(lanes.topics.calls)
+        [entry] = await lanes.read(lanes.topics.ledger)
+
+    assert len(events) == 5
+    assert {event.partition for event in events} == {partition_of(note.key, PARTITIONS)} == {summary.partition}
+    assert [text(event, "ce_id") for event in events] == [f"{note.tenant_id}/{note.call_id}/1/{i}" for i in range(5)]
+    assert text(events[0], "ce_type") == "callstream.stream.v1"
+    assert text(summary, "ce_type") == "callstream.call.v1"
+    assert text(summary, "ce_subject") == note.call_id
+    assert len(entry.key) == 32
+
+
+async def test_ten_notices_of_one_version_publish_it_once(kafka: str, prefix: str) -> None:
+    """Duplicates are normal: they are merged, or found in the ledger, and looked at once more for a stale read."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 1))
+        await lanes.put(*[notice("a") for _ in range(10)])
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+        await lanes.put(notice("a"))
+        await eventually(lambda: _skipped(lanes, "published", 1), "the second look found nothing new")
+        versions = await lanes.versions()
+
+    assert versions == [(call_id("a"), 1)]
+
+
+async def test_a_newer_version_follows_and_an_older_one_never_does(kafka: str, prefix: str) -> None:
+    """Graph may show an older version for a moment; what is published stays the newest."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 2), shaped("a", 1), shaped("a", 3), shaped("a", 3))
+        for version in (2, 2, 3):
+            await lanes.put(notice("a"))
+            looks = lanes.graph.looks_at("a")
+            await eventually(lambda looks=looks: _looked(lanes.graph, "a", looks + 1), f"looked for {version}")
+        await eventually(lambda: _published(lanes, 2), "versions 2 and 3 are published")
+        versions = [version for _, version in await lanes.versions()]
+
+    assert versions == [2, 3]
+
+
+async def test_a_record_that_is_not_ready_is_published_when_it_is(kafka: str, prefix: str) -> None:
+    """404 twice, each followed by a retry tier, then the record."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", RecordNotFound("not yet"), RecordNotFound("not yet"), shaped("a", 1))
+        await lanes.put(notice("a"))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+        retried = [len(await lanes.read(name)) for name in lanes.topics.retry]
+
+    assert retried == [1, 1]
+    assert lanes.metrics.retried.labels("not_found")._value.get() == 2
+
+
+async def test_an_old_notification_of_a_record_that_is_gone_is_a_dead_letter(kafka: str, prefix: str) -> None:
+    """404 beyond `not_ready_hours`: gone, not late."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", RecordNotFound("gone"))
+        await lanes.put(notice("a", received_at="2020-01-01T00:00:00Z"))
+        await eventually(lambda: _dead(lanes, 1), "the dead letter is there")
+        [letter] = await lanes.read(lanes.topics.dead_letter)
+
+    assert text(letter, "reason") == "unavailable"
+    assert text(letter, "attempts") == "1"
+
+
+async def test_a_body_that_is_no_call_record_is_a_dead_letter_at_once_and_stops_nobody(kafka: str, prefix: str) -> None:
+    """Bad input never stops the rest."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("bad", NotACallRecord("list", "the body is a list"))
+        lanes.graph.say("good", shaped("good", 1))
+        await lanes.put(notice("bad"), notice("good"))
+        await eventually(lambda: _published(lanes, 1), "the good call is published")
+        await eventually(lambda: _dead(lanes, 1), "the bad one is set aside")
+        [letter] = await lanes.read(lanes.topics.dead_letter)
+
+    assert text(letter, "reason") == "not_a_call_record"
+    assert text(letter, "error") == "the body is a list"
+
+
+async def test_attempts_end_in_a_dead_letter_with_the_last_reason(kafka: str, prefix: str) -> None:
+    """After the attempts that `give_up_hours` allows, the notification is set aside, not forgotten."""
+    retry = Retry(delays=("1s",), give_up_hours=2 / 3600)
+    async with bench(settings_for(kafka, prefix, retry=retry)) as lanes:
+        lanes.graph.say("a", GraphUnavailable("503"))
+        await lanes.put(notice("a"))
+        await eventually(lambda: _dead(lanes, 1), "the dead letter is there")
+        [letter] = await lanes.read(lanes.topics.dead_letter)
+
+    assert text(letter, "reason") == "graph_unavailable"
+    assert header(letter, "attempts") == 2 == lanes.graph.looks_at("a")
+
+
+async def test_waiting_for_a_tenant_is_no_attempt(kafka: str, prefix: str) -> None:
+    """A tenant that must wait costs its notifications nothing but time."""
+    retry = Retry(delays=("1s",), give_up_hours=2 / 3600)
+    async with bench(settings_for(kafka, prefix, retry=retry)) as lanes:
+        waits = [TenantMustWait("throttled", 1.0) for _ in range(4)]
+        lanes.graph.say("a", *waits, shaped("a", 1))
+        await lanes.put(notice("a"))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+
+        assert lanes.metrics.retried.labels("tenant_waits")._value.get() == 4
+
+
+async def test_what_is_no_notification_and_what_is_not_ours_is_set_aside(kafka: str, prefix: str) -> None:
+    """Garbage, a foreign tenant and an id that is no GUID each become a dead letter; the lane goes on."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("good", shaped("good", 1))
+        await lanes.producer.send_and_wait(lanes.topics.notifications, b"\x00garbage", partition=0)
+        stranger = Notification(
+            tenant_id="00000000-0000-4000-8000-000000000000", call_id=call_id("x"), source="webhook", received_at="x"
+        )
+        crooked = Notification(tenant_id=stranger.tenant_id, call_id="../me", source="webhook", received_at="x")
+        await lanes.put(stranger, crooked, notice("good"))
+        await eventually(lambda: _dead(lanes, 3), "three dead letters")
+        await eventually(lambda: _published(lanes, 1), "the good one is published")
+        reasons = sorted(text(letter, "reason") for letter in await lanes.read(lanes.topics.dead_letter))
+
+    assert reasons == ["malformed", "malformed", "unknown_tenant"]
+
+
+async def test_a_notification_in_the_wrong_partition_is_sent_to_its_own(kafka: str, prefix: str) -> None:
+    """Another tool's partitioner must not let two lanes work on one call."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 1))
+        note = notice("a")
+        own = partition_of(note.key, PARTITIONS)
+        await lanes.put(note, partition=(own + 1) % PARTITIONS)
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+        [summary] = await lanes.read(lanes.topics.calls)
+
+    assert summary.partition == own
+    assert lanes.metrics.rerouted._value.get() == 1
+
+
+async def test_a_version_with_a_message_too_large_for_kafka_is_a_dead_letter(kafka: str, prefix: str) -> None:
+    """All events of a version or none: one that cannot be published takes its version aside, not the lane."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("large", shaped("large", 1, events=2, size=2_000_000))
+        lanes.graph.say("good", shaped("good", 1))
+        await lanes.put(notice("large"), notice("good"))
+        await eventually(lambda: _dead(lanes, 1), "the large one is set aside")
+        await eventually(lambda: _published(lanes, 1), "the good one is published")
+        [letter] = await lanes.read(lanes.topics.dead_letter)
+        events = await lanes.read(lanes.topics.streams["audio"])
+
+    assert text(letter, "reason") == "unpublishable"
+    assert len(events) == 2
+
+
+async def test_a_slow_record_holds_nobody_and_is_published_beside_the_batches(kafka: str, prefix: str) -> None:
+    """After a batch's patience the record goes on by itself; its notification then finds it in the ledger."""
+    release = asyncio.Event()
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        progress.version, progress.pages = 1, 1
+        await release.wait()
+        return shaped("slow", 1)
+
+    lanes_settings = Lanes(patience_seconds=0.2)
+    async with bench(settings_for(kafka, prefix, lanes=lanes_settings)) as lanes:
+        lanes.graph.say("slow", slow)
+        lanes.graph.say("quick", shaped("quick", 1))
+        await lanes.put(notice("slow"))
+        await eventually(lambda: _looked(lanes.graph, "slow", 1), "the slow one is being fetched")
+        await lanes.put(notice("quick"))
+        await eventually(lambda: _published(lanes, 1), "the quick one is published")
+        release.set()
+        await eventually(lambda: _published(lanes, 2), "the slow one is published")
+        await eventually(lambda: _skipped(lanes, "published", 1), "its notification found it")
+
+    assert lanes.graph.looks_at("slow") == 1
+
+
+async def test_backfill_skips_what_the_ledger_has_without_asking_graph(kafka: str, prefix: str) -> None:
+    """A listed version that is published costs no request."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 3))
+        await lanes.put(notice("a", source="reconcile", version=3), topic=lanes.topics.backfill)
+        await eventually(lambda: _published(lanes, 1), "the missing call is published")
+        await lanes.put(notice("a", source="reconcile", version=2), topic=lanes.topics.backfill)
+        await eventually(lambda: _skipped(lanes, "published", 1), "the known one is skipped")
+
+    assert lanes.graph.looks_at("a") == 1
+
+
+async def test_a_new_worker_knows_from_the_ledger_what_is_published(kafka: str, prefix: str) -> None:
+    """Nothing is remembered in a process that Kafka does not hold."""
+    graph = ScriptedGraph()
+    graph.say("a", shaped("a", 7))
+    async with bench(settings_for(kafka, prefix), graph) as lanes:
+        await lanes.put(notice("a"))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+    async with bench(settings_for(kafka, prefix), graph) as lanes:
+        await lanes.put(notice("a", source="backfill"), topic=lanes.topics.backfill)
+        await eventually(lambda: _skipped(lanes, "published", 1), "the version is known")
+        versions = await lanes.versions()
+
+    assert versions == [(call_id("a"), 7)]
+
+
+async def test_topics_with_different_partition_counts_stop_the_lanes_with_a_sentence(kafka: str, prefix: str) -> None:
+    """Growing the partitions would split calls between lanes; it is refused, not guessed at."""
+    from service.errors import UserError
+    from service.settings import Kafka
+
+    async with bench(settings_for(kafka, prefix)):
+        pass
+    settings = settings_for(kafka, prefix)
+    more = Kafka(bootstrap_servers=kafka, topic_prefix=prefix, partitions=PARTITIONS + 1)
+    import msgspec
+
+    async with bench(msgspec.structs.replace(settings, kafka=more)) as lanes:
+        with pytest.raises(UserError, match=f"{prefix}.notifications has 3 partitions where 4 are needed"):
+            await lanes.worker.task
+
+
+async def _published(lanes, count: int) -> bool:
+    return len(await lanes.read(lanes.topics.calls)) >= count
+
+
+async def _dead(lanes, count: int) -> bool:
+    return len(await lanes.read(lanes.topics.dead_letter)) >= count
+
+
+async def _skipped(lanes, reason: str, count: int) -> bool:
+    return lanes.metrics.skipped.labels(reason)._value.get() >= count
+
+
+async def _looked(graph: ScriptedGraph, name: str, count: int) -> bool:
+    return graph.looks_at(name) >= count
