@@ -34,10 +34,10 @@ async def test_metrics_are_readable_for_prometheus_in_both_formats() -> None:
     async with opened() as (http, metrics, _):
         metrics.received.inc(3)
         async with http.get("/metrics") as reply:
-            plain = {family.name: family for family in parse_plain(await reply.text())}  # type: ignore[no-untyped-call]
+            plain = {family.name: family for family in parse_plain(await reply.text())}
             assert reply.headers["Content-Type"].startswith("text/plain; version=")
         async with http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as reply:
-            modern = {family.name: family for family in parse_openmetrics(await reply.text())}
+            modern = {family.name: family for family in parse_openmetrics(await reply.text())}  # type: ignore[no-untyped-call]
             assert reply.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
 
         for families in (plain, modern):

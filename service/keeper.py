@@ -1,0 +1,328 @@
+"""Shell: keeps every tenant subscribed. One process of a deployment is active: whoever owns the only partition of
+`{prefix}.lifecycle` in the group `{prefix}.keeper`. One that lost it may call Graph for a moment longer, so everything
+here is harmless when done twice.
+
+Lifecycle events only make the keeper look sooner: what is to be done follows from what Graph lists. They are committed
+when they are read; one that a death loses comes again from Graph within some 15 minutes, and the look at every period
+finds out by itself what an event would have said (graph-contract 4). Nothing here waits while it blocks the loop,
+so a receiver in the same process answers the handshake that our own POST makes Graph send.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from service import upkeep
+from service.clock import Clock, iso
+from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
+from service.graph.subscriptions import (
+    ConsentMissing,
+    Subscription,
+    SubscriptionExists,
+    SubscriptionGone,
+    Subscriptions,
+    describe_error,
+)
+from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
+from service.metrics import Metrics
+from service.notification import Gatekeeper, LifecycleEvent
+from service.settings import Kafka, Settings, Tenant
+from service.stream.connect import client_options
+from service.stream.topics import Topics
+
+# A member that is thrown out for not polling never comes back (kafka.md), and ours polls only while it is active.
+NEVER_MS = 2**31 - 1
+POLL_MS = 1000
+FIRST_PAUSE_SECONDS = 1.0  # real: between tries to reach Kafka
+LONGEST_PAUSE_SECONDS = 10.0
+# A renewal reauthorizes too; another within 10 minutes of it is what Graph asks us not to do (graph-contract 4).
+RENEWED_RECENTLY_SECONDS = 600.0
+# Renew at once, whatever the expiration: the token behind it ends, or an administrator changed something.
+RENEWING_EVENTS = ("reauthorizationRequired",)
+
+log = structlog.get_logger()
+_event = msgspec.json.Decoder(LifecycleEvent)
+
+
+async def keep(
+    settings: Settings,
+    topics: Topics,
+    subscriptions: Subscriptions,
+    gatekeeper: Gatekeeper,
+    metrics: Metrics,
+    clock: Clock,
+) -> None:
+    """Runs until cancelled, which takes milliseconds. Kafka and Graph may be away at any time; it waits and goes on."""
+    if not settings.receiver.public_url:
+        log.warning(
+            "no subscription is kept: receiver.public_url is not set",
+            todo="Set CALLSTREAM_RECEIVER__PUBLIC_URL to the URL under which Graph reaches /notifications.",
+        )
+        await asyncio.Event().wait()
+    limit = RateLimit(SECONDS_BETWEEN_REPEATS)
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            async with _open_consumer(settings.kafka, topics) as (consumer, ownership):
+                pause = FIRST_PAUSE_SECONDS
+                tenants = [_Tending(name, tenant) for name, tenant in settings.tenants.items()]
+                keeper = _Keeper(settings, subscriptions, gatekeeper, metrics, clock, tenants)
+                await _stand_by(keeper, consumer, ownership, metrics)
+        except KafkaError as exc:
+            if limit.admit("kafka"):
+                log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause=str(exc))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Whether this process is the active keeper. Only sets state: no heartbeats are sent while a listener waits."""
+
+    def __init__(self) -> None:
+        self.gained = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.lost.set()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        if any(assigned):
+            self.lost.clear()
+            self.gained.set()
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002 - there is only one
+        self.gained.clear()
+        self.lost.set()
+
+
+@asynccontextmanager
+async def _open_consumer(kafka: Kafka, topics: Topics) -> AsyncIterator[tuple[AIOKafkaConsumer, _Ownership]]:
+    """A member of the keeper's group, its topic being there. Raises `KafkaError`."""
+    consumer = AIOKafkaConsumer(
+        **client_options(kafka),
+        group_id=f"{topics.prefix}.keeper",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=int(kafka.session_timeout_seconds * 1000),
+        heartbeat_interval_ms=int(kafka.session_timeout_seconds * 1000 / 5),
+        max_poll_interval_ms=NEVER_MS,
+    )
+    try:
+        await consumer.start()
+        if topics.lifecycle not in await consumer.topics():
+            raise KafkaError(f"the topic {topics.lifecycle} does not exist yet")
+        ownership = _Ownership()
+        consumer.subscribe([topics.lifecycle], listener=ownership)
+        yield consumer, ownership
+    finally:
+        # Leaves the group, so that another keeper takes over at once.
+        await consumer.stop()
+
+
+async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: _Ownership, metrics: Metrics) -> None:
+    """Works whenever this process is the active keeper. Ends only with an error or by being cancelled."""
+    while True:
+        await ownership.gained.wait()
+        log.info("this process is the active keeper", tenants=sorted(one.name for one in keeper.tenants))
+        metrics.keeper_active.set(1)
+        try:
+            await _until_lost(keeper.work(consumer), ownership)
+        finally:
+            metrics.keeper_active.set(0)
+            for one in keeper.tenants:
+                metrics.subscription_expiry.labels(one.name).set(0)
+
+
+async def _until_lost(work: Any, ownership: _Ownership) -> None:
+    """Awaits `work` and breaks it off when ownership is lost; an error of `work` is raised as it is."""
+    working = asyncio.ensure_future(work)
+    losing = asyncio.ensure_future(ownership.lost.wait())
+    try:
+        await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        losing.cancel()
+        await asyncio.wait({working, losing})
+
+
+@dataclass
+class _Tending:
+    """What the keeper remembers of one tenant; all of it can be lost."""
+
+    name: str
+    tenant: Tenant
+    failures: int = 0
+    must_renew: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    known_id: str = ""
+    renewed_at: float = float("-inf")
+
+
+class _Keeper:
+    """The work of the active keeper."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        subscriptions: Subscriptions,
+        gatekeeper: Gatekeeper,
+        metrics: Metrics,
+        clock: Clock,
+        tenants: list[_Tending],
+    ) -> None:
+        self._settings = settings
+        self._subscriptions = subscriptions
+        self._gatekeeper = gatekeeper
+        self._metrics = metrics
+        self._clock = clock
+        self.tenants = tenants
+
+    async def work(self, consumer: AIOKafkaConsumer) -> None:
+        """Tends every tenant on its own and reads lifecycle events; raises `KafkaError` when those cannot be read."""
+        tasks = [asyncio.ensure_future(self._tend(one)) for one in self.tenants]
+        tasks.append(asyncio.ensure_future(self._hear(consumer)))
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _hear(self, consumer: AIOKafkaConsumer) -> None:
+        """Wakes the tenants that lifecycle events are about."""
+        by_id = {one.tenant.id.lower(): one for one in self.tenants}
+        while True:
+            polled = await consumer.getmany(timeout_ms=POLL_MS)
+            for records in polled.values():
+                for record in records:
+                    self._note(record.value, by_id)
+            if polled:
+                await consumer.commit()
+
+    def _note(self, value: bytes | None, by_id: dict[str, _Tending]) -> None:
+        try:
+            event = _event.decode(value or b"")
+        except msgspec.DecodeError:
+            log.warning("a record in the lifecycle topic is no lifecycle event; it is passed over")
+            return
+        one = by_id.get(event.tenant_id)
+        if one is None:
+            return
+        one.must_renew |= event.lifecycle_event in RENEWING_EVENTS
+        log.info("lifecycle event", tenant=one.name, lifecycle_event=event.lifecycle_event)
+        # A tenant that fails keeps its growing wait: Graph repeats such events every few minutes until consent is back.
+        if not one.failures:
+            one.wake.set()
+
+    async def _tend(self, one: _Tending) -> None:
+        """Looks at one tenant's subscription for ever."""
+        while True:
+            one.wake.clear()
+            wait = await self._look(one)
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(wait):
+                    await one.wake.wait()
+
+    async def _look(self, one: _Tending) -> float:
+        """Mends what is wrong; returns the seconds until the next look. Our errors end here, each in one line."""
+        try:
+            kept = await self._mend(one)
+        except CallstreamError as exc:
+            one.failures += 1
+            asked = exc.wait_seconds if isinstance(exc, TenantMustWait) else 0.0
+            wait = upkeep.next_wait(one.failures, asked)
+            write = log.error if isinstance(exc, ConsentMissing) or one.failures > 2 else log.warning
+            write("the subscription cannot be kept", tenant=one.name, again_in_seconds=wait, **describe_error(exc))
+            return wait
+        if one.failures:
+            log.info("the subscription is kept again", tenant=one.name)
+        one.failures = 0
+        self._metrics.subscription_expiry.labels(one.name).set(kept.expires_at)
+        return self._settings.keeper.period_seconds
+
+    async def _mend(self, one: _Tending) -> Subscription:
+        """Lists, deletes what is one too many, and creates, adopts or renews the one there must be."""
+        wanted = self._wish(one.tenant)
+        plan = upkeep.plan(await self._subscriptions.list(one.tenant), wanted)
+        for surplus in plan.delete:
+            await self._delete(one, surplus, "it is one too many, or has another clientState or lifecycle URL")
+        kept = plan.keep
+        if kept is None:
+            self._metrics.subscription_expiry.labels(one.name).set(0)
+            return await self._create(one, wanted)
+        if kept.id != one.known_id:
+            self._adopted(one, kept)
+        now = self._clock.now()
+        must_renew = one.must_renew and now - one.renewed_at > RENEWED_RECENTLY_SECONDS
+        if must_renew or upkeep.is_due(kept, wanted, now):
+            kept = await self._renew(one, kept, wanted)
+        one.must_renew = False
+        return kept
+
+    async def _create(self, one: _Tending, wanted: upkeep.Wish) -> Subscription:
+        new = wanted.new(iso(self._clock.now() + wanted.lifetime_seconds))
+        try:
+            created = await self._subscriptions.create(one.tenant, new)
+        except SubscriptionExists as exc:
+            existing = await self._make_way(one, wanted, exc)
+            if existing is not None:
+                return existing
+            created = await self._subscriptions.create(one.tenant, new)
+        one.known_id, one.renewed_at, one.must_renew = created.id, self._clock.now(), False
+        log.info(
+            "subscription created", tenant=one.name, subscription_id=created.id, expires=created.expiration_date_time
+        )
+        return created
+
+    async def _make_way(self, one: _Tending, wanted: upkeep.Wish, conflict: SubscriptionExists) -> Subscription | None:
+        """After a 409: the existing one if it is ours; None when it was deleted; else the conflict is raised again."""
+        if conflict.existing_id is None:
+            raise conflict
+        try:
+            existing = await self._subscriptions.get(one.tenant, conflict.existing_id)
+        except SubscriptionGone:
+            return None
+        match upkeep.judge_conflict(existing, wanted):
+            case "adopt":
+                self._adopted(one, existing)
+                return existing
+            case "replace":
+                await self._delete(one, existing, "it posts to an older URL of ours")
+                return None
+        raise conflict
+
+    async def _renew(self, one: _Tending, kept: Subscription, wanted: upkeep.Wish) -> Subscription:
+        """PATCH renews and reauthorizes in one; a 404 means that it is gone: create."""
+        try:
+            renewed = await self._subscriptions.renew(one.tenant, kept.id, self._clock.now() + wanted.lifetime_seconds)
+        except SubscriptionGone:
+            return await self._create(one, wanted)
+        one.renewed_at = self._clock.now()
+        log.info("subscription renewed", tenant=one.name, subscription_id=kept.id, expires=renewed.expiration_date_time)
+        return renewed
+
+    async def _delete(self, one: _Tending, surplus: Subscription, why: str) -> None:
+        with contextlib.suppress(SubscriptionGone):
+            await self._subscriptions.delete(one.tenant, surplus.id)
+        log.info("subscription deleted", tenant=one.name, subscription_id=surplus.id, why=why)
+
+    def _adopted(self, one: _Tending, kept: Subscription) -> None:
+        """Nothing is asked of Graph: it is ours, and only this process did not know it yet."""
+        one.known_id = kept.id
+        self._metrics.subscription_renewals.labels("adopt", "ok").inc()
+        log.info("subscription adopted", tenant=one.name, subscription_id=kept.id, expires=kept.expiration_date_time)
+
+    def _wish(self, tenant: Tenant) -> upkeep.Wish:
+        try:
+            state = self._gatekeeper.newest(tenant.id)
+        except KeyError:
+            raise GraphUnavailable("No clientState key is configured: set CALLSTREAM_CLIENT_STATE__KEYS__1.") from None
+        return upkeep.wish(self._settings.receiver.public_url, state, self._settings.keeper.subscription_minutes)

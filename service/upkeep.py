@@ -1,0 +1,107 @@
+"""Core: what a tenant's subscription must look like, and what to do about those that are there. No I/O, no clock."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from service.graph.subscriptions import RESOURCE, NewSubscription, Subscription
+
+SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-contract 1.4)
+# Asked for at most this much less than the setting, so that a clock a little ahead of Graph's asks for no more than
+# the 4,230 minutes that Graph allows. Seconds.
+CLOCK_MARGIN_SECONDS = 60.0
+FIRST_WAIT_SECONDS = 15.0
+LONGEST_WAIT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The one subscription that a tenant should have."""
+
+    notification_url: str
+    lifecycle_url: str
+    client_state: str
+    lifetime_seconds: float
+
+    def new(self, expiration: str) -> NewSubscription:
+        """The body that creates it; `expiration` as `service.clock.iso` writes it."""
+        return NewSubscription(
+            notification_url=self.notification_url,
+            lifecycle_notification_url=self.lifecycle_url,
+            client_state=self.client_state,
+            expiration_date_time=expiration,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with the subscriptions that were found. All of `delete` are ours; others are never touched."""
+
+    keep: Subscription | None
+    delete: tuple[Subscription, ...]
+
+
+def wish(public_url: str, client_state: str, subscription_minutes: int) -> Wish:
+    """`public_url` with or without a slash at its end."""
+    base = public_url.rstrip("/")
+    seconds = subscription_minutes * 60.0
+    margin = min(CLOCK_MARGIN_SECONDS, seconds - SHORTEST_SECONDS)
+    return Wish(f"{base}/notifications", f"{base}/lifecycle", client_state, seconds - margin)
+
+
+def plan(found: Iterable[Subscription], wanted: Wish) -> Plan:
+    """Keeps the one that lives longest of those that are right; deletes what else points to our very URL.
+
+    Ours are those for call records that post to our notification URL. One is right when it is told of updates, when
+    lifecycle events come to us, and when its `clientState`, if Graph shows it, is the newest: neither of the last two
+    can be changed on a subscription (graph-contract 1.2).
+    """
+    ours = [one for one in found if is_for_call_records(one) and one.notification_url == wanted.notification_url]
+    right = sorted((one for one in ours if _is_right(one, wanted)), key=lambda one: (one.expires_at, one.id))
+    keep = right[-1] if right else None
+    return Plan(keep, tuple(one for one in ours if one is not keep))
+
+
+def is_for_call_records(subscription: Subscription) -> bool:
+    """Whether it is for every call record of the tenant; a leading slash is optional."""
+    return subscription.resource.removeprefix("/").lower() == RESOURCE.lower()
+
+
+def is_due(subscription: Subscription, wanted: Wish, now: float) -> bool:
+    """Half of the lifetime is over, give or take a tenth that the id decides, so that tenants do not come together."""
+    jitter = (sum(subscription.id.encode()) % 101) / 100.0
+    return subscription.expires_at - now < wanted.lifetime_seconds * (0.45 + 0.1 * jitter)
+
+
+def judge_conflict(existing: Subscription, wanted: Wish) -> Literal["adopt", "replace", "leave"]:
+    """What to do with the one that a 409 named.
+
+    Ours is adopted. One that posts to an older URL of our host is replaced, because its `clientState` cannot be known
+    and its lifecycle URL cannot be changed. Anything else belongs to somebody: leave it, and say so.
+    """
+    if not plan([existing], wanted).keep is None:
+        return "adopt"
+    return "replace" if _host(existing.notification_url) == _host(wanted.notification_url) else "leave"
+
+
+def next_wait(failures: int, asked_seconds: float = 0.0) -> float:
+    """Seconds to wait after the `failures`-th failure in a row: doubling, up to an hour, never below what was asked."""
+    return max(asked_seconds, min(FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_WAIT_SECONDS))
+
+
+def _is_right(one: Subscription, wanted: Wish) -> bool:
+    change_types = {part.strip().lower() for part in one.change_type.split(",")}
+    return (
+        "updated" in change_types
+        and one.lifecycle_notification_url == wanted.lifecycle_url
+        and one.client_state in (None, wanted.client_state)
+    )
+
+
+def _host(url: str) -> str:
+    """Host and port in lower case; empty, and so equal to no configured one, when there is none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
