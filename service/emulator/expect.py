@@ -9,21 +9,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from service.emulator.differences import differences
+from service.emulator.expect_fields import CALL, DEVICE, FAILURE, NETWORK, SEGMENT, SESSION, STREAM
 from service.emulator.expect_people import expected_endpoint, expected_organizer, expected_participants
 from service.emulator.expect_quality import expected_quality
-from service.emulator.expect_values import (
-    Field,
-    duration_seconds,
-    flag,
-    milliseconds,
-    number,
-    objects,
-    project,
-    text,
-    texts,
-    utc,
-    whole,
-)
+from service.emulator.expect_values import duration_seconds, objects, project, text
 
 __all__ = ["differences", "expected_events", "expected_summary", "kind_of_label"]
 
@@ -34,119 +23,6 @@ KINDS = ("audio", "video", "screenSharing", "other")
 
 #: `participants` and `failures` stop here, because a summary must fit a Kafka record of 1 MB.
 _LIST_LIMIT = 500
-
-_TIMES: dict[str, Field] = {"startDateTime": utc, "endDateTime": utc}
-_CALL: dict[str, Field] = {
-    "id": text,
-    "version": whole,
-    "type": text,
-    "modalities": texts,
-    **_TIMES,
-    "lastModifiedDateTime": utc,
-    "joinWebUrl": text,
-}
-_SESSION: dict[str, Field] = {"id": text, "modalities": texts, **_TIMES, "isTest": flag}
-_SEGMENT: dict[str, Field] = {"id": text, **_TIMES}
-_FAILURE: dict[str, Field] = {"stage": text, "reason": text}
-_STREAM: dict[str, Field] = {
-    "streamId": text,
-    **_TIMES,
-    "audioCodec": text,
-    "videoCodec": text,
-    "isAudioForwardErrorCorrectionUsed": flag,
-    "wasMediaBypassed": flag,
-    "packetUtilization": whole,
-    "averageBandwidthEstimate": whole,
-    **dict.fromkeys(
-        (
-            "averageAudioNetworkJitter",
-            "averageFreezeDuration",
-            "averageJitter",
-            "averageRoundTripTime",
-            "maxAudioNetworkJitter",
-            "maxJitter",
-            "maxRoundTripTime",
-            "rmsFreezeDuration",
-        ),
-        milliseconds,
-    ),
-    **dict.fromkeys(
-        (
-            "averageAudioDegradation",
-            "averagePacketLossRate",
-            "averageRatioOfConcealedSamples",
-            "averageReceivedFrameRate",
-            "averageVideoFrameLossPercentage",
-            "averageVideoFrameRate",
-            "averageVideoPacketLossRate",
-            "lowFrameRateRatio",
-            "lowVideoProcessingCapabilityRatio",
-            "maxPacketLossRate",
-            "maxRatioOfConcealedSamples",
-            "postForwardErrorCorrectionPacketLossRate",
-        ),
-        number,
-    ),
-}
-_HOP: dict[str, Field] = {"hopCount": whole, "ipAddress": text, "roundTripTime": milliseconds}
-
-
-def _hops(value: Any) -> list[dict[str, Any]] | None:
-    return [project(hop, _HOP) for _, hop in objects(value)] if isinstance(value, list) else None
-
-
-_NETWORK: dict[str, Field] = {
-    **dict.fromkeys(
-        (
-            "basicServiceSetIdentifier",
-            "connectionType",
-            "dnsSuffix",
-            "ipAddress",
-            "macAddress",
-            "networkTransportProtocol",
-            "reflexiveIPAddress",
-            "relayIPAddress",
-            "subnet",
-            "wifiBand",
-            "wifiMicrosoftDriver",
-            "wifiMicrosoftDriverVersion",
-            "wifiRadioType",
-            "wifiVendorDriver",
-            "wifiVendorDriverVersion",
-        ),
-        text,
-    ),
-    **dict.fromkeys(
-        ("linkSpeed", "port", "relayPort", "wifiBatteryCharge", "wifiChannel", "wifiSignalStrength"), whole
-    ),
-    **dict.fromkeys(
-        ("bandwidthLowEventRatio", "delayEventRatio", "receivedQualityEventRatio", "sentQualityEventRatio"), number
-    ),
-    "traceRouteHops": _hops,
-}
-_DEVICE: dict[str, Field] = {
-    **dict.fromkeys(("captureDeviceDriver", "captureDeviceName", "renderDeviceDriver", "renderDeviceName"), text),
-    **dict.fromkeys(
-        ("howlingEventCount", "receivedNoiseLevel", "receivedSignalLevel", "sentNoiseLevel", "sentSignalLevel"), whole
-    ),
-    **dict.fromkeys(
-        (
-            "captureNotFunctioningEventRatio",
-            "cpuInsufficentEventRatio",
-            "deviceClippingEventRatio",
-            "deviceGlitchEventRatio",
-            "initialSignalLevelRootMeanSquare",
-            "lowSpeechLevelEventRatio",
-            "lowSpeechToNoiseEventRatio",
-            "micGlitchRate",
-            "renderMuteEventRatio",
-            "renderNotFunctioningEventRatio",
-            "renderZeroVolumeEventRatio",
-            "speakerGlitchRate",
-        ),
-        number,
-    ),
-}
 
 
 def kind_of_label(label: Any) -> str:
@@ -160,7 +36,7 @@ def kind_of_label(label: Any) -> str:
 
 
 def _call(document: Document, participant_count: int) -> Event:
-    call = project(document, _CALL)
+    call = project(document, CALL)
     seconds = duration_seconds(document.get("startDateTime"), document.get("endDateTime"))
     if seconds is not None:
         call["durationSeconds"] = seconds
@@ -190,7 +66,7 @@ def _lines(document: Document) -> Iterator[_Line]:
         for g, segment in objects(session.get("segments")):
             sides, session_group = _sides(session, segment)
             session_group["index"] = s
-            segment_group = project(segment, _SEGMENT) | {"index": g} | _failure(segment)
+            segment_group = project(segment, SEGMENT) | {"index": g} | _failure(segment)
             for m, media in objects(segment.get("media")):
                 kind = kind_of_label(media.get("label"))
                 media_group = project(media, {"label": text}) | {"index": m, "kind": kind}
@@ -202,7 +78,7 @@ def _lines(document: Document) -> Iterator[_Line]:
 def _sides(session: Document, segment: Document) -> tuple[dict[str, Event | None], Event]:
     """The endpoints that hold for the segment, and the session group with those of the session that differ."""
     sides: dict[str, Event | None] = {}
-    group = project(session, _SESSION) | _failure(session)
+    group = project(session, SESSION) | _failure(session)
     for side in ("caller", "callee"):
         whole_leg, own = expected_endpoint(session.get(side)), expected_endpoint(segment.get(side))
         sides[side] = whole_leg if own is None else own
@@ -215,19 +91,19 @@ def _side(side: str, endpoint: Event | None, media: Document) -> Event:
     """The `caller` or `callee` group; it is always there, empty when nothing is known of that side."""
     parts = {
         "endpoint": endpoint,
-        "network": project(media.get(f"{side}Network"), _NETWORK),
-        "device": project(media.get(f"{side}Device"), _DEVICE),
+        "network": project(media.get(f"{side}Network"), NETWORK),
+        "device": project(media.get(f"{side}Device"), DEVICE),
     }
     return {name: part for name, part in parts.items() if part}
 
 
 def _failure(source: Document) -> Event:
-    failure = project(source.get("failureInfo"), _FAILURE)
+    failure = project(source.get("failureInfo"), FAILURE)
     return {"failureInfo": failure} if failure else {}
 
 
 def _stream(source: Document, index: int) -> Event:
-    stream = project(source, _STREAM) | {"index": index}
+    stream = project(source, STREAM) | {"index": index}
     direction = text(source.get("streamDirection"))
     if direction is not None:
         stream["direction"] = direction

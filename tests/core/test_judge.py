@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,15 @@ def test_the_published_record_becomes_the_sample_event_and_summary() -> None:
 
     assert event == sample("docs_callrecord.stream_event.json")
     assert expected_summary(TENANT, document) == sample("docs_callrecord.call_summary.json")
+
+
+def test_the_expectation_shares_no_code_with_the_service_it_judges() -> None:
+    """A mistake that both made would be seen by nobody."""
+    code = "import sys, service.emulator.judge, service.emulator.generator; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "service.emulator.expect" in loaded
+    assert not [name for name in loaded if name.startswith("service.record")]
 
 
 @pytest.mark.parametrize("seed", range(3))
