@@ -17,7 +17,10 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def decode_command(file: str, tenant: str = NIL_TENANT, summary: bool = False) -> int:
-    """Stream events on standard output, one JSON a line (or the summary); what was odd on standard error. The exit code."""
+    """Writes events (or the summary) to standard output, one JSON a line, and what was odd to standard error.
+
+    `-` is standard input. Returns the exit code.
+    """
     try:
         record, odd = _read(file, tenant)
     except UserError as error:

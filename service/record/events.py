@@ -44,9 +44,7 @@ class IdentityGroup(EventStruct, frozen=True):
 
     kind: Annotated[
         str,
-        doc(
-            "user, phone, guest, applicationInstance, …: the member of the identity set, or what the identity's type says"
-        ),
+        doc("user, phone, guest, applicationInstance, …: the identity set's member, or what the identity's type says"),
     ]
     id: Annotated[str | None, doc("Entra object id, or the phone number of a phone")] = None
     display_name: Annotated[str | None, doc("Name as of the call, perhaps outdated")] = None

@@ -213,7 +213,7 @@ def _list_reader(read_item: Reader) -> Reader:
     return read
 
 
-def _map_reader(read_value: Reader) -> Reader:
+def _map_reader(read_value: Reader, names: frozenset[str]) -> Reader:
     """An open type: any name, one kind of value. Annotations are dropped unless they are text in an identity set."""
 
     def read(walk: Walk, value: object, place: Place) -> dict[str, Any] | None:
@@ -222,8 +222,7 @@ def _map_reader(read_value: Reader) -> Reader:
             return None
         members = {}
         for name, raw in value.items():
-            known = name in _IDENTITY_SET_NAMES
-            here = place.member(name) if known else place.member(excerpt(name), "*")
+            here = place.member(name) if name in names else place.member(excerpt(name), "*")
             members[clean(name)] = None if raw is None else read_value(walk, raw, here)
         return members
 
@@ -289,7 +288,10 @@ def reader_of(kind: inspect.Type) -> Reader:
     if isinstance(kind, inspect.ListType):
         return _list_reader(reader_of(kind.item_type))
     if isinstance(kind, inspect.DictType):
-        return _map_reader(reader_of(kind.value_type))
+        holds_identities = any(
+            isinstance(member, inspect.StructType) for member in getattr(kind.value_type, "types", ())
+        )
+        return _map_reader(reader_of(kind.value_type), _IDENTITY_SET_NAMES if holds_identities else frozenset())
     if isinstance(kind, inspect.BoolType):
         return _read_bool
     if isinstance(kind, inspect.IntType) and kind.ge is not None and kind.le is not None:

@@ -318,7 +318,7 @@ class Sentinels:
     def value(self, kind: Any, path: str) -> Any:
         members = [m for m in getattr(kind, "types", [kind]) if not isinstance(m, inspect.NoneType)]
         first = members[0]
-        if isinstance(first, inspect.StructType) and first.cls is not Identity or len(members) == 1:
+        if len(members) == 1:
             if isinstance(first, inspect.StructType):
                 return self.struct(first, path)
             if isinstance(first, inspect.ListType):

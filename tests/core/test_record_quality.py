@@ -14,7 +14,7 @@ AUDIO = ["averageRoundTripTimeMs", "averagePacketLossRate", "averageJitterMs"]
 VIDEO = ["averageVideoFrameLossPercentage", "averageVideoFrameRate", "postForwardErrorCorrectionPacketLossRate"]
 
 
-def verdict(kind: Any, is_peer_to_peer: bool = False, **stream: Any) -> tuple[str, list[str]]:
+def verdict(kind: Any, is_peer_to_peer: Any = False, **stream: Any) -> tuple[str, list[str]]:
     quality = judge(kind, MediaStream(**stream), is_peer_to_peer=is_peer_to_peer)
     assert quality.rule_set == "cqd-2022"
     return quality.verdict, list(quality.reasons)
