@@ -28,6 +28,7 @@ from service.emulator.subscriptions import Subscription, Subscriptions
 LARGEST_ANSWER_BYTES = 4096
 DUPLICATE_WITHIN_SECONDS = 5.0
 GATHER_REAL_SECONDS = 0.005  # lets notices of the same instant share a POST
+HANDSHAKE_TEXT = "Validation: Testing client application reachability for subscription"
 PAUSE_SECONDS = 60.0  # between looks at a subscription whose token expired
 
 
@@ -87,9 +88,7 @@ class Delivery:
 
     async def shake_hands(self, url: str) -> None:
         """Validates a notification URL; 400 when it does not echo the decoded token as text/plain in time."""
-        token = (
-            f"Validation: Testing client application reachability for subscription Request-Id: {uuid.uuid4()} 1+1%2B=/"
-        )
+        token = f"{HANDSHAKE_TEXT} Request-Id: {uuid.uuid4()} 1+1%2B=/"
         joint = "&" if "?" in url else "?"
         # quote_plus, because Graph writes a space as `+` and a plus as `%2B`; `encoded` keeps yarl from changing it.
         target = URL(f"{url}{joint}validationToken={quote_plus(token)}", encoded=True)
@@ -114,7 +113,7 @@ class Delivery:
         for one in [only] if only else self._subscriptions.live():
             if not one.wants(announcement.tenant_id, announcement.participant_ids):
                 continue
-            # `updated` includes the first version, so asking for both repeats it; `created` alone hears of no later one.
+            # `updated` includes the first version, so asking for both repeats it; `created` alone hears no more.
             is_first = announcement.version == 1 or only is not None
             for kind in sorted(one.change_types if is_first else one.change_types & {"updated"}):
                 self._spread(one, _change_item(one, announcement, kind))
@@ -136,9 +135,7 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """Items that have not been delivered, thrown away or given up."""
-        return self.counts["queued"] - sum(
-            self.counts[name] for name in ("delivered", "dropped", "expired", "orphaned")
-        )
+        return self.counts["queued"] - sum(self.counts[end] for end in ("delivered", "dropped", "expired", "orphaned"))
 
     def _spread(self, one: Subscription, item: dict[str, Any]) -> None:
         """Scripted loss, repetition and disorder."""

@@ -20,7 +20,7 @@ CODES = {
     503: "ServiceUnavailable",
     504: "GatewayTimeout",
 }
-HTML = b"<!DOCTYPE html><html><head><title>Gateway</title></head><body><h1>Our services aren't available</h1></body></html>"
+HTML = b"<!DOCTYPE html><html><head><title>Gateway</title></head><h1>Our services aren't available</h1></html>"
 DRIP_PIECES = 20
 
 

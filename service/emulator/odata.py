@@ -138,7 +138,7 @@ class ListFilter:
 
 
 def read_filter(text: str | None) -> ListFilter:
-    """`startDateTime` with lt, le, gt, ge and `participants_v2/any(p:p/id eq '…')`, joined by `and` (graph-contract 6.4)."""
+    """`startDateTime` with lt, le, gt, ge and `participants_v2/any(p:p/id eq '…')`, joined by `and`."""
     if not text:
         return ListFilter()
     start: list[tuple[str, float]] = []

@@ -1,4 +1,4 @@
-"""What an emulator can be told: values only. Every wait is in seconds of the emulator's clock unless the name says real."""
+"""What an emulator can be told: values only. Seconds are of the emulator's clock unless the name says real."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -92,7 +92,7 @@ class EmulatorOptions:
     token_seconds: float = 3600.0
     """Lifetime of an access token."""
     nextlink_form: Literal["plain", "metadata"] = "plain"
-    """`metadata` sends the `$metadata#` form of the documentation's samples on expanded collections (graph-contract 6.3)."""
+    """`metadata`: expanded collections link in the `$metadata#` form of the documentation's samples (6.3)."""
     list_has_version: bool = True
     """Whether items of the list carry `version`; expected of Graph, not verified (graph-contract 6.4)."""
     sessions_page: int = 60

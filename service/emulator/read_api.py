@@ -37,9 +37,7 @@ class Asked:
 
     def expanded_link(self, path: str, options: str) -> str:
         """A next link on an expanded collection, where the documentation's samples have a fragment (6.3)."""
-        return (
-            f"{self.root}/$metadata#{path}?{options}" if self.nextlink_form == "metadata" else self.link(path, options)
-        )
+        return self.link(f"$metadata#{path}" if self.nextlink_form == "metadata" else path, options)
 
 
 def guarded(kind: str, handler: Handler) -> Handler:
@@ -80,10 +78,11 @@ async def get_record(request: web.Request) -> web.StreamResponse:
     select = odata.read_select(request.query.get("$select"), odata.CALL_RECORD_PROPERTIES, "callRecord")
     version = call.current
     key = ("record", call.tenant_id, call.id, version.number, asked, expand, select)
-    body = here.bodies.get(
-        key, lambda: render(_record(request, asked, call, version, expand, select), asked.preferences)
-    )
-    return body_reply(request, body, asked.preferences.applied)
+
+    def make() -> bytes:
+        return render(_record(request, asked, call, version, expand, select), asked.preferences)
+
+    return body_reply(request, here.bodies.get(key, make), asked.preferences.applied)
 
 
 def _record(
@@ -181,7 +180,7 @@ async def get_sessions(request: web.Request) -> web.StreamResponse:
         sessions = here.store.document(call, version).get("sessions") or []
         page, token = pages.sessions(sessions, offset, with_segments)
         suffix = "(segments())" if with_segments else ""
-        options = pages.session_options(with_segments, token)
+        options = _carried(request, "$select") + pages.session_options(with_segments, token)
         kept = None if select is None else select | {"segments"}
         return _collection(asked, pages.path("sessions"), suffix, _pick(page, kept), options if token else "", select)
 
@@ -199,7 +198,7 @@ async def get_participants(request: web.Request) -> web.StreamResponse:
 
     def make() -> bytes:
         page, token = pages.participants(here.store.document(call, version).get("participants_v2") or [], offset)
-        options = f"$skiptoken={token}" if token else ""
+        options = _carried(request, "$select") + f"$skiptoken={token}" if token else ""
         return _collection(asked, pages.path("participants_v2"), "", _pick(page, select), options, select)
 
     key = ("participants_v2", call.tenant_id, call.id, version.number, asked, offset, select)
@@ -224,7 +223,7 @@ async def list_records(request: web.Request) -> web.StreamResponse:
     options = ""
     if len(found) > size:
         token = here.skip_tokens.make(f"list/{tenants}/{text}", f"{page[-1].start!r}/{page[-1].id}")
-        options = "&".join([f"$filter={quote(text, safe='')}"] * bool(text) + [f"$skiptoken={token}"])
+        options = _carried(request, "$filter", "$select") + f"$skiptoken={token}"
     items = _pick([_list_item(call, here.options.list_has_version) for call in page], select)
     written = _collection(asked, "communications/callRecords", "", items, options, select)
     return body_reply(request, Body(written), asked.preferences.applied)
@@ -253,6 +252,11 @@ def _list_item(call: Call, has_version: bool) -> dict[str, Any]:
     if not has_version:
         del item["version"]
     return item
+
+
+def _carried(request: web.Request, *names: str) -> str:
+    """Query options that a next link repeats, each followed by `&`."""
+    return "".join(f"{name}={quote(request.query[name], safe='')}&" for name in names if name in request.query)
 
 
 def _whole_seconds(unix_seconds: float) -> str:
@@ -306,6 +310,6 @@ def routes() -> list[web.RouteDef]:
     base = "/{api:v1\\.0|beta}/communications/callRecords"
     defined = [web.get(base, guarded("list", list_records)), web.get("/{api:v1\\.0|beta}/$metadata", get_metadata)]
     for suffix, kind, handler in table:
-        for key in ("/{id}", "('{id}')"):
-            defined.append(web.get(f"{base}{key}{suffix}", guarded(kind, handler), allow_head=False))
+        serve = guarded(kind, handler)
+        defined += [web.get(f"{base}{key}{suffix}", serve, allow_head=False) for key in ("/{id}", "('{id}')")]
     return defined

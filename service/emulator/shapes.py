@@ -31,18 +31,10 @@ def _names(text: str) -> frozenset[str]:
 IDENTITY = Shape(_names("id displayName tenantId userPrincipalName email"))
 IDENTITY_SET = Shape(
     objects=dict.fromkeys(
-        [
-            "application",
-            "device",
-            "user",
-            "applicationInstance",
-            "assertedIdentity",
-            "azureCommunicationServicesUser",
-            "encrypted",
-            "guest",
-            "onPremises",
-            "phone",
-        ],
+        _names(
+            "application device user applicationInstance assertedIdentity azureCommunicationServicesUser encrypted "
+            "guest onPremises phone"
+        ),
         IDENTITY,
     )
 )

@@ -1,4 +1,4 @@
-"""What every answer of the emulated Graph has in common: request ids, error bodies, compression, the order of checks."""
+"""What all answers of the emulated Graph have in common: request ids, error bodies, compression, who may ask."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -20,10 +20,8 @@ from service.emulator.store import Store
 from service.emulator.subscriptions import Subscriptions
 from service.emulator.tokens import Principal, Tenants, Tokens
 
-JSON_TYPE = "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8"  # as Graph sends
-DIAGNOSTIC = (
-    '{"ServerInfo":{"DataCenter":"Emulator","Slice":"E","Ring":"1","ScaleUnit":"001","RoleInstance":"EMU00001"}}'
-)
+JSON_TYPE = "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8"
+DIAGNOSTIC = '{"ServerInfo":{"DataCenter":"Emulator","Slice":"E","Ring":"1","ScaleUnit":"001","RoleInstance":"EMU1"}}'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,8 +1,8 @@
 """What exists: tenants' call records in all their versions, and the notices of them that are still to be given.
 
-Versions are kept packed (a record with 80 streams is 200 kB of JSON and a tenth of that packed), because a run is judged
-by what existed and nothing may be forgotten. Time is read from the clock at every look: a record becomes visible, gets a
-scheduled version, or is gone after 30 days, with nobody having to wait for it.
+Versions are kept packed (a record with 80 streams is 200 kB of JSON and a tenth of that packed), because a run is
+judged by what existed and nothing may be forgotten. Time is read from the clock at every look: a record appears,
+gets a scheduled version, or is gone after 30 days, with nobody having to wait for it.
 """
 
 import bisect
@@ -99,7 +99,7 @@ class Store:
     def add_call(
         self, tenant_id: str, document: Document, visible_at: float | None = None, notify_at: float | None = None
     ) -> Call:
-        """A new call; `visible_at` and `notify_at` are Unix seconds, both default to now. ValueError if the id exists."""
+        """A new call; `visible_at` and `notify_at` are Unix seconds, default now. ValueError if the id exists."""
         now = self._clock.now()
         key = (tenant_id.lower(), str(document["id"]).lower())
         if key in self._calls:

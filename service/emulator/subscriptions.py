@@ -1,7 +1,7 @@
 """Subscriptions: who is told of which calls, by the rules of graph-contract section 1.
 
-Choices where Graph's documents are silent: `clientState` comes back in the answer to POST only and is null afterwards (as
-Graph does for secrets); a PATCH validates a new `notificationUrl` and nothing else; `reauthorize` does no handshake.
+Choices where Graph's documents are silent: `clientState` comes back in the answer to POST only and is null afterwards
+(as Graph does for secrets); a PATCH validates a new `notificationUrl` and nothing else; `reauthorize` shakes no hands.
 """
 
 import ipaddress
@@ -210,7 +210,7 @@ class Subscriptions:
         return one is not None and one.expires_at > self._clock.now()
 
     def due_for_lifecycle(self) -> list[Subscription]:
-        """Those to be sent `reauthorizationRequired` now; each comes again after the repeat time until it is renewed."""
+        """Those to be sent `reauthorizationRequired` now; each comes again until it is renewed."""
         now, due = self._clock.now(), []
         for one in self.live():
             is_revoked = not self._is_consented(one.principal.tenant_id)

@@ -1,8 +1,8 @@
 """Writing sessions and segments, under `/beta` only: calls that are documented (seeds 000, 001, 002, 004) and unreal.
 
-Seed 003 and Graph itself say that v1.0 has none, so there the same requests are refused. Every write gives the record its
-next version, a new `lastModifiedDateTime` and a notification. No token is needed, so that a plain curl works; a token that
-is sent is checked.
+Seed 003 and Graph itself say that v1.0 has none, so there the same requests are refused. Every write gives the record
+its next version, a new `lastModifiedDateTime` and a notification. No token is needed, so that a plain curl works; a
+token that is sent is checked.
 """
 
 import uuid

@@ -1,0 +1,156 @@
+"""`callstream emulate`: a Graph that anyone can run, for as long as it is wanted."""
+
+import asyncio
+import signal
+
+import typer
+
+from service.clock import Clock
+from service.emulator.options import (
+    DEMO_CLIENT_ID,
+    DEMO_CLIENT_SECRET,
+    DEMO_TENANT_ID,
+    EmulatorOptions,
+    Limits,
+    TenantOptions,
+)
+from service.emulator.server import Emulator, open_emulator
+from service.emulator.store import Call
+from service.errors import UserError
+
+SHOWN_CALLS = 5
+
+
+async def emulate_command(
+    host: str = "127.0.0.1",
+    port: int = 8090,
+    seed: int = 1,
+    calls: int = 20,
+    rate: float = 0.0,
+    tenant_id: list[str] | None = None,
+    tenant_name: list[str] | None = None,
+    client_id: str = DEMO_CLIENT_ID,
+    client_secret: str = DEMO_CLIENT_SECRET,
+    speed: float = 1.0,
+    open_reads: bool = False,
+    metadata_links: bool = False,
+    token_seconds: float = 3600.0,
+    limits: bool = True,
+    announce_existing: bool = True,
+) -> int:
+    """Serves until Ctrl-C or SIGTERM. The exit code. `UserError` when the port is taken or an option is wrong.
+
+    `rate` is new calls per second and `speed` how fast the emulator's clock runs; tenant ids and names go in pairs.
+    """
+    if speed <= 0 or rate < 0 or calls < 0 or token_seconds <= 0:
+        raise UserError("--speed and --token-seconds must be above 0, --rate and --calls not below 0.")
+    options = EmulatorOptions(
+        host=host,
+        port=port,
+        seed=seed,
+        calls=calls,
+        rate=rate,
+        tenants=_tenants(tenant_id, tenant_name, client_id, client_secret),
+        open=open_reads,
+        nextlink_form="metadata" if metadata_links else "plain",
+        token_seconds=token_seconds,
+        limits=Limits(enforced=limits),
+        announce_existing=announce_existing,
+    )
+    async with open_emulator(options, Clock(speed)) as emulator:
+        for line in introduction(emulator):
+            typer.echo(line)
+        await _until_ended(emulator)
+    typer.echo("The emulator has ended.")
+    return 0
+
+
+def _tenants(
+    ids: list[str] | None, names: list[str] | None, client_id: str, client_secret: str
+) -> tuple[TenantOptions, ...]:
+    """Tenants by position; names that are missing become contoso, contoso2, …"""
+    ids = ids or [DEMO_TENANT_ID]
+    given = names or []
+    if len(given) > len(ids):
+        raise UserError("Give a --tenant-id for every --tenant-name.")
+    defaults = [f"contoso{number + 1 if number else ''}" for number in range(len(ids))]
+    all_names = given + defaults[len(given) :]
+    if len({name.lower() for name in (*ids, *all_names)}) < 2 * len(ids):
+        raise UserError("Two tenants have the same id or name.")
+    return tuple(
+        TenantOptions(id=one, name=name, client_id=client_id, client_secret=client_secret)
+        for one, name in zip(ids, all_names, strict=True)
+    )
+
+
+async def _until_ended(emulator: Emulator) -> None:
+    """Waits for a signal, or for one of the emulator's own tasks to fail."""
+    loop, stop = asyncio.get_running_loop(), emulator.background.failed
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await stop.wait()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def introduction(emulator: Emulator) -> list[str]:
+    """What a person needs to use this emulator: addresses, ids, curl lines, settings."""
+    options, url = emulator.world.options, emulator.url
+    calls = list(emulator.store.calls())
+    lines = [
+        f"Emulated Microsoft Graph: {url}",
+        f"  Graph root {url}/v1.0 and {url}/beta, login host {url}, control {url}/emulator/status",
+        f"  {len(calls)} calls, {options.rate:g} new ones a second, clock at {emulator.world.clock.speed:g} times its speed",
+    ]
+    lines += [f"  tenant {one.name} {one.id}" for one in options.tenants]
+    if calls:
+        lines += ["", *_how_to_write(url, calls)]
+    lines += ["", *_how_to_read(emulator)]
+    return [*lines, "", "Settings for `callstream serve`:", *_settings(emulator), "", "Ctrl-C ends it."]
+
+
+def _how_to_write(url: str, calls: list[Call]) -> list[str]:
+    lines, example = ["Call records that can be written to (under /beta; no token needed):"], ""
+    for call in calls[:SHOWN_CALLS]:
+        session = next((one["id"] for one in call.current.unpack()["sessions"]), "(none yet)")
+        lines.append(f"  call {call.id}  session {session}")
+        example = example or f"{url}/beta/communications/callRecords/{call.id}/sessions/{session}/segments"
+    body = '{"media": [{"label": "main-audio", "streams": [{"streamId": "1", "streamDirection": "callerToCallee"}]}]}'
+    return [*lines, f"  curl -X POST {example} \\", f"    -H 'Content-Type: application/json' -d '{body}'"]
+
+
+def _how_to_read(emulator: Emulator) -> list[str]:
+    url, tenant = emulator.url, emulator.world.options.tenants[0]
+    form = f"grant_type=client_credentials&client_id={tenant.client_id}&client_secret={tenant.client_secret}"
+    scope = "scope=https://graph.microsoft.com/.default"
+    token = '-H "Authorization: Bearer $TOKEN" ' if not emulator.world.options.open else ""
+    lines = ["Reading needs a token:"] if token else ["Reading needs no token:"]
+    if token:
+        lines.append(f"  TOKEN=$(curl -s {url}/{tenant.id}/oauth2/v2.0/token -d '{form}&{scope}' \\")
+        lines.append("""    | python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')""")
+    lines.append(f"  curl -g {token}'{url}/v1.0/communications/callRecords'")
+    lines.append("A new call, announced to every subscription:")
+    return [
+        *lines,
+        f"  curl -X POST {url}/emulator/calls -H 'Content-Type: application/json' -d '{{\"kind\": \"group\"}}'",
+    ]
+
+
+def _settings(emulator: Emulator) -> list[str]:
+    lines = [
+        "  CALLSTREAM_GRAPH__CLOUD=custom",
+        f"  CALLSTREAM_GRAPH__ROOT_URL={emulator.url}",
+        f"  CALLSTREAM_GRAPH__LOGIN_URL={emulator.url}",
+        "  CALLSTREAM_RECEIVER__PUBLIC_URL=http://127.0.0.1:8080",
+        "  CALLSTREAM_CLIENT_STATE__KEYS__1=a-key-for-the-emulator",
+    ]
+    for tenant in emulator.world.options.tenants:
+        prefix = f"  CALLSTREAM_TENANTS__{tenant.name.upper()}"
+        lines += [
+            f"{prefix}__ID={tenant.id}",
+            f"{prefix}__CLIENT_ID={tenant.client_id}",
+            f"{prefix}__CLIENT_SECRET={tenant.client_secret}",
+        ]
+    return lines
