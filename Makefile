@@ -50,7 +50,7 @@ $(VENV)/%.installed: requirements/%.txt requirements/build.txt | $(VENV)/bin/pyt
 $(VENV)/bin/python:
 	@if [ -z '$(PYTHON)' ]; then \
 		echo 'Python 3.11 or later is needed and none is on the path: install one, or say make PYTHON=/path/to/python.' >&2; exit 1; fi
-	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo '$(PYTHON) is not Python 3.11 or later: say make PYTHON=/path/to/python of a newer one.' >&2; exit 1; }
 	@'$(PYTHON)' -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo '$(PYTHON) comes without venv: install it (Debian and Ubuntu: apt install python3-venv), or say make PYTHON=… of another.' >&2; exit 1; }
