@@ -38,7 +38,8 @@ PEOPLE = (
     "Maria-Theresia von und zu Hohenstein-Wallerfels",
     "Tom Becker (Extern)",
 )
-DOMAINS = ("contoso.com", "fabrikam.de", "tailspin.example", "例え.example")
+DOMAINS = ("contoso.com", "fabrikam.de", "tailspin.example", "northwind.example")
+DEPARTMENTS = ("Vertrieb", "R&D", "営業部", "Extern", "Comptabilité")
 ROOMS = ("Room Zürich 4.12", "会議室 A", "Boardroom North", "Salle Côte d'Azur")
 
 

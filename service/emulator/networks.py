@@ -75,7 +75,7 @@ class Access:
     facts: Json
 
 
-def access_of(random: Random, position: float, *, is_phone: bool) -> Access:
+def access_of(random: Random, position: float, *, is_phone: bool, is_windows: bool) -> Access:
     """The network of a person; `position` in 0..1 chooses the kind, so that the shares hold in small tenants too."""
     kind = "mobile" if is_phone and position > 0.6 else _kind_at(position)
     facts = dict(_EMPTY)
@@ -84,6 +84,8 @@ def access_of(random: Random, position: float, *, is_phone: bool) -> Access:
     if kind in {"officeWifi", "homeWifi", "weakWifi"}:
         signal = random.randrange(14, 41) if kind == "weakWifi" else random.randrange(62, 100)
         facts.update(_wifi(random, kind, signal))
+        if not is_windows:  # other systems do not tell their drivers
+            facts |= dict.fromkeys(name for name in NETWORK_FIELDS if name.startswith("wifi") and "Driver" in name)
     if is_phone or kind == "mobile":
         facts["macAddress"] = _PRIVACY_MAC
         facts["basicServiceSetIdentifier"] = None
@@ -138,7 +140,12 @@ def _addresses(random: Random, kind: str) -> Json:
 def _wifi(random: Random, kind: str, signal: int) -> Json:
     microsoft, microsoft_version, vendor, vendor_version = random.choice(WIFI_DRIVERS)
     band, radio, channel, link = random.choice(
-        (("frequency24GHz", "wifi80211n", 6, 72_000_000), ("frequency24GHz", "wifi80211g", 11, 54_000_000))
+        (
+            ("frequency24GHz", "wifi80211n", 6, 72_000_000),
+            ("frequency24GHz", "wifi80211n", 1, 65_000_000),
+            ("frequency24GHz", "wifi80211g", 11, 54_000_000),
+            ("frequency24GHz", "wifi80211b", 3, 11_000_000),
+        )
         if kind == "weakWifi"
         else (
             ("frequency50GHz", "wifi80211ac", 44, 866_700_000),
@@ -155,7 +162,7 @@ def _wifi(random: Random, kind: str, signal: int) -> Json:
         "wifiVendorDriverVersion": vendor_version,
         "wifiChannel": channel,
         "wifiBand": band,
-        "wifiRadioType": radio if random.random() > 0.02 else "wifi80211b",
+        "wifiRadioType": radio,
         "wifiSignalStrength": signal,
         # Without the right to precise location the client does not tell its access point.
         "basicServiceSetIdentifier": _hardware_address(random, ":") if random.random() > 0.2 else None,
@@ -164,7 +171,8 @@ def _wifi(random: Random, kind: str, signal: int) -> Json:
 
 
 def _hardware_address(random: Random, separator: str) -> str:
-    digits = f"{random.getrandbits(46) << 2:012x}"
+    # The two lowest bits of the first octet mean multicast and locally administered.
+    digits = f"{random.getrandbits(48) & ~(3 << 40):012x}"
     return separator.join(digits[n : n + 2] for n in range(0, 12, 2))
 
 

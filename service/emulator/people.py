@@ -11,6 +11,7 @@ from service.emulator.catalog import (
     BAD_HEADSET,
     BOT_HEADERS,
     CLIENTS,
+    DEPARTMENTS,
     DOMAINS,
     HEADSETS,
     PEOPLE,
@@ -28,6 +29,7 @@ STAFF = 400
 """People of a tenant who meet in ordinary calls; larger meetings go on counting."""
 
 _TYPE = "#microsoft.graph.callRecords."
+_WINDOWS = {"windows", "roomSystem", "surfaceHub"}
 _GOLDEN = 0.6180339887498949  # successive multiples spread evenly in 0..1, so shares hold for any number of people
 #: Shares of those who are not staff with a Teams account, in a meeting.
 _KINDS = (("guest", 0.06), ("federated", 0.04), ("anonymous", 0.02), ("acs", 0.015), ("bot", 0.015), ("room", 0.03))
@@ -127,7 +129,7 @@ def person(tenant_id: str, number: int, kind: str = "") -> Person:
         random.choice(client.machines).format(n=number) if client.machines else random.choice((None, "")),
         random.choice(client.cpus) if client.cpus else None,
         headset,
-        access_of(random, position, is_phone=is_phone),
+        access_of(random, position, is_phone=is_phone, is_windows=client.platform in _WINDOWS),
     )
 
 
@@ -143,10 +145,15 @@ def _guid(random: Random) -> str:
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
+def _name(random: Random, number: int) -> str:
+    """A display name; in a large tenant names repeat, ids do not."""
+    name = PEOPLE[number] if number < len(PEOPLE) else random.choice(PEOPLE)
+    return f"{name} ({random.choice(DEPARTMENTS)})" if random.random() < 0.15 else name
+
+
 def _identity(random: Random, tenant_id: str, number: int, kind: str) -> tuple[str, str, Json]:
     """Member name in a set, type of the associated identity, the identity itself."""
-    name = PEOPLE[number % len(PEOPLE)] if number < len(PEOPLE) else f"{random.choice(PEOPLE)} {number}"
-    identity: Json = {"id": _guid(random), "displayName": name, "tenantId": tenant_id}
+    identity: Json = {"id": _guid(random), "displayName": _name(random, number), "tenantId": tenant_id}
     if kind == "guest":
         identity |= {"tenantId": None, "email": f"guest{number}@{random.choice(DOMAINS)}"}
         return "guest", "communicationsGuestIdentity", identity
