@@ -1,0 +1,185 @@
+"""The command line: each command's options, and nothing of what it does; that is in the room of the same name.
+
+Rooms are imported when their command runs, so that `callstream decode` starts without Kafka or the emulator.
+Exit codes: 0 done, 1 the answer is "no" or "broken", 2 wrong use or wrong input. An error that a person can cause is
+one sentence on standard error; a traceback is a bug.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service import __version__
+from service.errors import UserError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="callstream",
+    help="Teams call records from Microsoft Graph to Kafka: one event per media stream, complete and exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+NIL_TENANT = "00000000-0000-0000-0000-000000000000"
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (default: CALLSTREAM_CONFIG, else ./callstream.toml).")
+]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and gives its exit code."""
+    try:
+        app(list(arguments), prog_name="callstream")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except UserError as error:
+        typer.echo(f"callstream: {error}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`) has seen enough; what Python would still flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _wait(work: Coroutine[Any, Any, Any]) -> None:
+    """Runs a command to its end and leaves with its exit code."""
+    result = asyncio.run(work)
+    raise typer.Exit(result if isinstance(result, int) else 0)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"callstream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def demo(
+    calls: Annotated[int, typer.Option(min=1, max=20_000, help="How many calls Graph reports.")] = 240,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same calls.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up after the verdict, with new calls arriving.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict alone, as one JSON object.")] = False,
+) -> None:
+    """Embedded Kafka, an emulated Graph and the service in one go; ends with a verdict: lost, duplicated, wrong."""
+    from service.demo import demo_command
+
+    _wait(demo_command(calls=calls, seed=seed, keep=keep, as_json=as_json))
+
+
+@app.command()
+def serve(
+    role: Annotated[str, typer.Option(help="Comma-separated: receive, work, keep.")] = "receive,work,keep",
+    config: ConfigFile = None,
+) -> None:
+    """The service. Runs until SIGTERM or Ctrl-C, then drains."""
+    from service.cli.serve import serve_command
+
+    _wait(serve_command(role, config))
+
+
+@app.command()
+def kafka(
+    brokers: Annotated[int, typer.Option(help="1 or 3.")] = 1,
+    port: Annotated[int | None, typer.Option(help="First port (default 9092).")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for the data (default: a temporary one).")] = None,
+) -> None:
+    """Apache Kafka for development: no Docker, no installed Java."""
+    from service.cli.kafka import kafka_command
+
+    _wait(kafka_command(brokers, port, data))
+
+
+@app.command()
+def decode(
+    file: Annotated[str, typer.Argument(help="A call record as Graph sends it; - for standard input.")],
+    tenant: Annotated[str, typer.Option(help="Tenant id, a GUID.")] = NIL_TENANT,
+    summary: Annotated[bool, typer.Option("--summary", help="The call summary instead of the events.")] = False,
+) -> None:
+    """A call record → its stream events, one JSON a line; what was odd goes to standard error."""
+    from service.cli.decode import decode_command
+
+    raise typer.Exit(decode_command(file, tenant, summary))
+
+
+@app.command()
+def topics(
+    check: Annotated[bool, typer.Option("--check", help="Create nothing; exit 1 when something differs.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Creates the missing topics and says what differs from what the service needs."""
+    from service.cli.topics import topics_command
+
+    _wait(topics_command(check, config))
+
+
+@app.command()
+def tail(
+    kind: Annotated[str, typer.Argument(help="audio, video, screen-sharing, other, calls, or all.")] = "all",
+    as_json: Annotated[bool, typer.Option("--json", help="Each event as it is, one JSON a line.")] = False,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="All that is still kept, then what follows.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Stop after so many (0: never).")] = 0,
+    config: ConfigFile = None,
+) -> None:
+    """Follows published events (read_committed) in a readable table."""
+    from service.cli.tail import tail_command
+
+    _wait(tail_command(kind, as_json=as_json, from_beginning=from_beginning, limit=limit, config=config))
+
+
+@app.command()
+def emulate(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8090,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same calls.")] = 1,
+    calls: Annotated[int, typer.Option(min=0, help="Calls that are there from the start.")] = 20,
+    rate: Annotated[float, typer.Option(min=0, help="New calls a second.")] = 0.0,
+    tenant_id: Annotated[list[str] | None, typer.Option(help="Tenant id; may be repeated.")] = None,
+    tenant_name: Annotated[list[str] | None, typer.Option(help="Name for each tenant id.")] = None,
+    speed: Annotated[float, typer.Option(min=0.001, help="How fast the emulator's clock runs.")] = 1.0,
+    open_reads: Annotated[bool, typer.Option("--open", help="Answer reads without a token.")] = False,
+    metadata_links: Annotated[
+        bool, typer.Option("--metadata-links", help="nextLinks in the $metadata# form of Graph's documentation.")
+    ] = False,
+    token_seconds: Annotated[float, typer.Option(min=0.001, help="Lifetime of access tokens.")] = 3600.0,
+    limits: Annotated[bool, typer.Option(help="Answer 429 above Graph's limits, or only count.")] = True,
+) -> None:
+    """A Graph that anyone can run: call records, subscriptions, notifications, throttling."""
+    from service.cli.emulate import emulate_command
+
+    _wait(
+        emulate_command(
+            host=host,
+            port=port,
+            seed=seed,
+            calls=calls,
+            rate=rate,
+            tenant_id=tenant_id,
+            tenant_name=tenant_name,
+            speed=speed,
+            open_reads=open_reads,
+            metadata_links=metadata_links,
+            token_seconds=token_seconds,
+            limits=limits,
+        )
+    )

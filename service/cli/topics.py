@@ -1,0 +1,55 @@
+"""`callstream topics`: creates or checks the topics, says what differs."""
+
+import asyncio
+from pathlib import Path
+
+import typer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.cli.common import quiet_kafka, settings_of
+from service.errors import UserError
+from service.settings import Kafka
+from service.stream.connect import client_options
+from service.stream.topics import TopicReport, Topics, ensure
+
+CONNECT_SECONDS = 15.0
+
+
+async def topics_command(check: bool, config: Path | None) -> int:
+    """Prints a line for each topic; 1 when something differs and nothing may be changed, else 0."""
+    settings = settings_of(config)
+    quiet_kafka()
+    topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+    report = await asked_once(settings.kafka, topics, create=not check)
+    differing = {difference.topic: difference for difference in report.differences}
+    for spec in topics.specs(settings.kafka.partitions):
+        if spec.name in differing:
+            said = str(differing[spec.name].what)
+        elif spec.name in report.created:
+            said = f"created, {_partitions(spec.partitions)}"
+        else:
+            said = f"ok, {_partitions(spec.partitions)}"
+        typer.echo(f"{spec.name:40} {said}")
+    return 1 if differing else 0
+
+
+def _partitions(count: int) -> str:
+    return "1 partition" if count == 1 else f"{count} partitions"
+
+
+async def asked_once(kafka: Kafka, topics: Topics, *, create: bool) -> TopicReport:
+    """What `ensure` reports; `UserError` when Kafka does not answer within `CONNECT_SECONDS`."""
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await admin.start()
+            return await ensure(admin, topics, kafka, create=create)
+    except (KafkaError, TimeoutError, OSError):
+        raise UserError(
+            f"Kafka does not answer at {kafka.bootstrap_servers}; "
+            "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS says where it is.",
+            exit_code=1,
+        ) from None
+    finally:
+        await admin.close()
