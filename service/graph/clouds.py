@@ -1,0 +1,86 @@
+"""Core: the Graph clouds that have call records, as a closed table, and the addresses that settings choose from it.
+
+Source: graph-contract 10; https://learn.microsoft.com/graph/deployments .
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from service.errors import UserError
+from service.settings import Graph
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where to ask. Neither address ends in a slash; paths begin with one."""
+
+    root_url: str
+    """Scheme and host of Graph; `/v1.0/…` follows."""
+    login_url: str
+    """Scheme and host of the login; `/{tenant id}/oauth2/v2.0/token` follows."""
+    scope: str
+    """What a token is asked for."""
+
+
+# Name → login host, Graph root. GCC is part of the global cloud.
+CLOUDS: Final = {
+    "global": ("https://login.microsoftonline.com", "https://graph.microsoft.com"),
+    "usgov-l4": ("https://login.microsoftonline.us", "https://graph.microsoft.us"),
+    "usgov-l5": ("https://login.microsoftonline.us", "https://dod-graph.microsoft.us"),
+}
+WITHOUT_CALL_RECORDS: Final = ("china", "21vianet")
+# A name without a dot: a service of the same compose file or namespace. It begins with a letter, since `2130706433` and
+# `0x7f000001` are addresses in disguise.
+_ONE_LABEL: Final = re.compile(r"[a-z](?:[a-z0-9_-]*[a-z0-9])?", re.IGNORECASE)
+
+
+def endpoints(graph: Graph) -> Endpoints:
+    """The addresses of the configured cloud. Raises UserError for a cloud that is unknown or has no call records."""
+    if graph.cloud == "custom":
+        root, login = _custom("root_url", graph.root_url), _custom("login_url", graph.login_url)
+    elif graph.cloud in CLOUDS:
+        login, root = CLOUDS[graph.cloud]
+    elif graph.cloud.lower() in WITHOUT_CALL_RECORDS:
+        raise UserError(
+            f"Setting graph.cloud is {graph.cloud!r}: the cloud in China, operated by 21Vianet, has no call records."
+        )
+    else:
+        raise UserError(f"Setting graph.cloud is {graph.cloud!r}: it must be one of {', '.join(CLOUDS)} or custom.")
+    return Endpoints(root, login, f"{root}/.default")
+
+
+def _custom(name: str, text: str) -> str:
+    """An address as scheme and host, in lower case; UserError when it is anything else."""
+    setting = f"Setting graph.{name}"
+    try:
+        parts = urlsplit(text.strip().rstrip("/"))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if not host or parts.scheme not in ("http", "https"):
+        raise UserError(f"{setting} must be an address such as https://graph.example.com or http://127.0.0.1:8090.")
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc or "\\" in text:
+        raise UserError(f"{setting} must be scheme, host and port alone, without a path such as /v1.0.")
+    if parts.scheme == "http" and not _may_be_plain(host):
+        raise UserError(
+            f"{setting} must begin with https, because secrets and tokens go there; "
+            "http is for this machine and for a host name without a dot."
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port is not None else "")
+
+
+def _may_be_plain(host: str) -> bool:
+    """Whether http may be used: nobody else hears what stays on this machine or in a network of containers.
+
+    A host name without a dot is resolved inside such a network; on the internet there is none.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return _ONE_LABEL.fullmatch(host) is not None

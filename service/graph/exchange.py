@@ -1,0 +1,267 @@
+"""Shell: one read of Graph until it is answered: budgets, token, tries in place, and what each answer means for whom.
+
+The waits between tries are a loop of our own and not stamina's: stamina sleeps on the machine's time, ours are seconds
+of the one clock, and a server's `Retry-After` goes before both.
+"""
+
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from service.clock import Clock
+from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
+from service.graph.auth import Tokens
+from service.graph.body import BodyCut, BodyTooLarge, read_body
+from service.graph.budget import RecordBudget, TenantGates
+from service.graph.protocol import Kind, error_code, interpret, printable, read_headers
+from service.metrics import Metrics
+from service.settings import Graph, Tenant
+
+Value = TypeVar("Value")
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 5.0
+# A record whose pages are arriving waits so long for its tenant in place, rather than begin again later.
+SHORT_WAIT: Final = 10.0
+MOST_ERROR_BYTES: Final = 64 * 1024
+NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
+# Kinds of NotACallRecord that are a broken answer rather than another resource: asking again may help.
+BROKEN: Final = ("empty", "html", "not_json", "cut_json", "odata_error")
+OUTCOMES: Final = {
+    "not_found": "not_found",
+    "unauthorized": "unauthorized",
+    "forbidden": "forbidden",
+    "throttled": "throttled",
+    "refused": "refused",
+}
+CONSENT: Final = "Graph answered 403: the application needs the permission CallRecords.Read.All, with admin consent."
+
+
+class Rejected(GraphUnavailable):
+    """Graph answered a 4xx that asking again will not change: an option, an id or a link it does not take."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Subject:
+    """On whose behalf and for which record is asked."""
+
+    tenant_name: str
+    tenant: Tenant
+    call_id: str
+    is_under_way: Callable[[], bool]
+    """Whether pages of this record have arrived."""
+
+    @property
+    def key(self) -> str:
+        """The record, unique over tenants."""
+        return f"{self.tenant.id}/{self.call_id}".lower()
+
+
+@dataclass(frozen=True)
+class Good(Generic[Value]):
+    """A body, decoded."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Anything else."""
+
+    kind: Kind
+    outcome: str
+    """Label of graph_seconds."""
+    sentence: str
+    status: int = 0
+    retry_after_seconds: float | None = None
+    error: NotACallRecord | None = None
+
+
+@dataclass
+class _Tries:
+    failed: int = 0
+    throttled: int = 0
+    has_new_token: bool = False
+
+
+class Exchange:
+    """Asks Graph for one thing at a time; safe to use from many tasks."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        tokens: Tokens,
+        settings: Graph,
+        gates: TenantGates,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._http = http
+        self._tokens = tokens
+        self._settings = settings
+        self._gates = gates
+        self._clock = clock
+        self._metrics = metrics
+        self._records = RecordBudget(settings.record_requests_per_20s, clock)
+
+    async def get(self, subject: Subject, call: str, url: str, decode: Callable[[bytes], Value]) -> Value:
+        """What `decode` makes of the body at `url`. `call` is the label of graph_seconds.
+
+        `decode` may raise NotACallRecord and nothing else; a broken body is asked for again. Raises RecordNotFound,
+        Rejected, NotACallRecord, TenantMustWait, GraphUnavailable. Cancelling it leaves nothing behind.
+        """
+        tries = _Tries()
+        while True:
+            token = await self._ready(subject)
+            answer = await self._ask(subject, call, url, token, decode)
+            if isinstance(answer, Good):
+                return answer.value
+            await self._after(answer, subject, token, tries)
+
+    async def _ready(self, subject: Subject) -> str:
+        """A token, and a place in both budgets. Raises TenantMustWait."""
+        name = subject.tenant_name
+        while True:
+            try:
+                self._gates.check(name)
+                token = await self._token(subject)
+                record = self._records.window(subject.key)
+                await record.acquire()
+                await self._gates.acquire(name)
+                record.starts_only_now()
+                self._gates.start(name)
+            except TenantMustWait as wait:
+                if not subject.is_under_way() or wait.wait_seconds > SHORT_WAIT:
+                    raise
+                await self._clock.sleep(wait.wait_seconds)
+            else:
+                return token
+
+    async def _token(self, subject: Subject) -> str:
+        try:
+            return await self._tokens.token(subject.tenant)
+        except TenantMustWait as wait:
+            self._gates.must_wait(subject.tenant_name, wait.cause, wait.wait_seconds, str(wait))
+            raise
+
+    async def _ask(
+        self, subject: Subject, call: str, url: str, token: str, decode: Callable[[bytes], Value]
+    ) -> Good[Value] | Bad:
+        """One request, measured, and told to the tenant's gate."""
+        started = self._clock.now()
+        answer = await self._attempt(url, token, decode)
+        outcome = "ok" if isinstance(answer, Good) else answer.outcome
+        self._metrics.graph_seconds.labels(call, outcome).observe(self._clock.now() - started)
+        kind = "ok" if isinstance(answer, Good) else answer.kind
+        if kind == "failed":
+            self._gates.failed(subject.tenant_name, subject.key)
+        elif kind in ("ok", "not_found", "rejected", "not_a_record"):
+            self._gates.succeeded(subject.tenant_name)
+        return answer
+
+    async def _attempt(self, url: str, token: str, decode: Callable[[bytes], Value]) -> Good[Value] | Bad:
+        try:
+            body = await self._body(url, token)
+        except TimeoutError:
+            return Bad("failed", "timeout", "Graph did not answer in time.")
+        except BodyTooLarge as exc:
+            return Bad("refused", "refused", f"Graph's answer was refused: {exc}.")
+        except (aiohttp.ClientPayloadError, BodyCut) as exc:
+            return Bad("failed", "cut", f"Graph's answer was cut ({type(exc).__name__}).")
+        except (aiohttp.ClientError, OSError) as exc:
+            return Bad("failed", "error", f"Graph cannot be reached ({type(exc).__name__}).")
+        if isinstance(body, Bad):
+            return body
+        try:
+            return Good(decode(body))
+        except NotACallRecord as exc:
+            if exc.kind in BROKEN:
+                return Bad("failed", "cut" if exc.kind == "cut_json" else "error", f"Graph answered 200, but {exc}.")
+            return Bad("not_a_record", "error", str(exc), error=exc)
+
+    async def _body(self, url: str, token: str) -> bytes | Bad:
+        """One request. Raises TimeoutError, BodyTooLarge, BodyCut, aiohttp's errors and OSError."""
+        headers = read_headers(token, str(uuid.uuid4()))
+        async with (
+            self._clock.timeout(self._settings.request_timeout_seconds),
+            self._http.get(
+                # As it is: writing a next link anew would change what Graph made opaque.
+                URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                auto_decompress=False,
+                timeout=NO_TIMEOUT,
+            ) as response,
+        ):
+            meaning = interpret(response.status, response.headers, self._clock.now())
+            if meaning.kind == "ok":
+                return await read_body(response, self._settings.max_body_bytes)
+            sentence = await _sentence(response)
+            outcome = OUTCOMES.get(meaning.kind, "error")
+            return Bad(meaning.kind, outcome, sentence, response.status, meaning.retry_after_seconds)
+
+    async def _after(self, bad: Bad, subject: Subject, token: str, tries: _Tries) -> None:
+        """Raises what the caller has to know; returns when the same request should be made once more."""
+        match bad.kind:
+            case "not_found":
+                raise RecordNotFound(bad.sentence)
+            case "rejected":
+                raise Rejected(bad.status, bad.sentence)
+            case "not_a_record" if bad.error is not None:
+                raise bad.error
+            case "unauthorized":
+                self._renew_token(bad, subject, token, tries)
+            case "forbidden":
+                raise self._must_wait(subject, "forbidden", None, CONSENT)
+            case "throttled":
+                error = self._must_wait(subject, "throttled", bad.retry_after_seconds, bad.sentence)
+                tries.throttled += 1
+                if tries.throttled >= self._settings.tries:
+                    raise error
+            case "failed":
+                await self._pause(bad, tries)
+            case _:
+                raise GraphUnavailable(bad.sentence)
+
+    def _renew_token(self, bad: Bad, subject: Subject, token: str, tries: _Tries) -> None:
+        """401: a new token and the same request, once."""
+        self._tokens.invalidate(subject.tenant, token)
+        if tries.has_new_token:
+            raise self._must_wait(subject, "no_token", None, f"{bad.sentence} It refused a new token as well.")
+        tries.has_new_token = True
+
+    def _must_wait(self, subject: Subject, cause: str, seconds: float | None, sentence: str) -> TenantMustWait:
+        wait = self._gates.must_wait(subject.tenant_name, cause, seconds, sentence)
+        return TenantMustWait(cause, wait, sentence)
+
+    async def _pause(self, bad: Bad, tries: _Tries) -> None:
+        """The growing, jittered wait before the next try. Raises GraphUnavailable when there is none."""
+        tries.failed += 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 3.0 ** (tries.failed - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+        pause = bad.retry_after_seconds if bad.retry_after_seconds is not None else pause
+        if tries.failed >= self._settings.tries or pause > LONGEST_PAUSE:
+            raise GraphUnavailable(bad.sentence)
+        await self._clock.sleep(pause)
+
+
+async def _sentence(response: aiohttp.ClientResponse) -> str:
+    """Status, code and request id: what Graph's support asks for. The message is for people and may hold anything."""
+    try:
+        code = error_code(await read_body(response, MOST_ERROR_BYTES))
+    except (BodyCut, BodyTooLarge, aiohttp.ClientError):
+        code = ""
+    request_id = printable(response.headers.get("request-id"))
+    return (
+        f"Graph answered {response.status}"
+        + f" {code}".rstrip()
+        + (f" (request-id {request_id})." if request_id else ".")
+    )

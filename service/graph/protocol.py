@@ -1,0 +1,206 @@
+"""Core: what is said to Graph and what its answers mean: addresses, headers, statuses, `Retry-After`, next links.
+
+Text in, values or `RefusedLink` out; nothing here does I/O or reads a clock.
+Sources: graph-contract 6.1 to 6.3, 6.10 and 9; https://learn.microsoft.com/graph/api/callrecords-callrecord-get,
+https://learn.microsoft.com/graph/throttling, https://learn.microsoft.com/graph/paging .
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import msgspec
+
+API: Final = "/v1.0/communications/callRecords"
+# Used by community code, not by the documentation (contract 6.1): one request where the documented forms need two.
+EXPAND_ALL: Final = "participants_v2,sessions($expand=segments)"
+EXPAND_SESSIONS: Final = "sessions($expand=segments)"
+# A number without documentation: the longest link worth following. Characters.
+LONGEST_LINK: Final = 16_384
+# The longest wait that is believed. Graph asks for seconds or minutes; a mistyped header must not silence a tenant.
+LONGEST_RETRY_AFTER: Final = 3600.0
+
+
+# ---- what is asked -------------------------------------------------------------------------------------------------
+
+
+def record_url(root_url: str, call_id: str, expand: str = EXPAND_ALL) -> str:
+    """One call record, its organizer, and the first page of what is expanded."""
+    return f"{_call(root_url, call_id)}?$expand={expand}"
+
+
+def version_url(root_url: str, call_id: str) -> str:
+    """The smallest read that says which version is current."""
+    return f"{_call(root_url, call_id)}?$select=id,version"
+
+
+def sessions_url(root_url: str, call_id: str) -> str:
+    """Sessions with their segments, from the start; 60 a page."""
+    return f"{_call(root_url, call_id)}/sessions?$expand=segments"
+
+
+def participants_url(root_url: str, call_id: str) -> str:
+    """Participants, from the start; 130 a page."""
+    return f"{_call(root_url, call_id)}/participants_v2"
+
+
+def _call(root_url: str, call_id: str) -> str:
+    return f"{root_url}{API}/{quote(call_id, safe='')}"
+
+
+def read_headers(token: str, request_id: str) -> dict[str, str]:
+    """Headers of every read. `request_id` is a new GUID; Graph echoes it, and its support finds the request by it.
+
+    Without the first preference, members added to an enumeration later come as `unknownFutureValue`; the second makes
+    bodies smaller (contract 6.2). The discriminators `@odata.type` are needed, so metadata stays as it is.
+    """
+    return {
+        "Authorization": f"Bearer {token}",
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip",
+        "Prefer": "include-unknown-enum-members, omit-values=nulls",
+        "client-request-id": request_id,
+    }
+
+
+# ---- what is answered ----------------------------------------------------------------------------------------------
+
+Kind = Literal[
+    "ok", "not_found", "rejected", "unauthorized", "forbidden", "throttled", "failed", "refused", "not_a_record"
+]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What an answer's status and headers say.
+
+    `rejected` is a 4xx that asking again will not change, `failed` what may be better the next time, `refused` what
+    this program will not follow or take.
+    """
+
+    kind: Kind
+    retry_after_seconds: float | None = None
+
+
+def interpret(status: int, headers: Mapping[str, str], now: float) -> Meaning:
+    """`headers` look names up without case; `now` (Unix seconds) is used where the answer has no `Date`."""
+    if status == 200:
+        return Meaning("ok")
+    if 300 <= status < 400:
+        # Following one would send the token wherever it points.
+        return Meaning("refused")
+    known: dict[int, Kind] = {401: "unauthorized", 403: "forbidden", 404: "not_found"}
+    if status in known:
+        return Meaning(known[status])
+    wait = retry_after_seconds(headers.get("Retry-After"), headers.get("Date"), now)
+    if status == 429:
+        return Meaning("throttled", wait)
+    if 400 <= status < 500 and status not in (408, 423, 425):
+        return Meaning("rejected")
+    return Meaning("failed", wait)
+
+
+def retry_after_seconds(value: str | None, date: str | None, now: float) -> float | None:
+    """How long `Retry-After` asks to wait, from 0 to `LONGEST_RETRY_AFTER`; None when it is absent or unreadable.
+
+    Graph documents seconds; HTTP allows a date as well (RFC 9110 10.2.3), which is counted from the answer's own
+    `Date`, so that two clocks that differ do no harm.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        return min(float(text), LONGEST_RETRY_AFTER)
+    moment = _http_date(text)
+    if moment is None:
+        return None
+    base = _http_date(date) if date else None
+    return min(max(0.0, moment - (now if base is None else base)), LONGEST_RETRY_AFTER)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text.strip()).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return moment if math.isfinite(moment) else None
+
+
+class _Error(msgspec.Struct):
+    code: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error = msgspec.field(default_factory=_Error)
+
+
+_ERROR: Final = msgspec.json.Decoder(_ErrorBody)
+
+
+def error_code(body: bytes) -> str:
+    """Graph's error code (contract 9.3), or empty: bodies may be missing, HTML, or cut. Never the message."""
+    try:
+        return printable(_ERROR.decode(body).error.code)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+
+
+def printable(text: str | None) -> str:
+    """Text from outside, fit for a log line: up to 64 harmless characters, or empty."""
+    return text if text is not None and re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", text) else ""
+
+
+# ---- next links ----------------------------------------------------------------------------------------------------
+
+
+class RefusedLink(ValueError):
+    """A next link that must not be followed; the message says why, never the link."""
+
+
+def next_page(link: str, root_url: str, call_id: str) -> str:
+    """The address of the next page, exactly as Graph wrote it but for `$metadata#`; RefusedLink for any other place.
+
+    The token travels with the request, so scheme, host and port must be the configured root's, and the path must stay
+    below this call record. Samples of expanded links have `/v1.0/$metadata#communications/…` (contract 6.3): taken
+    literally, all that matters would be a fragment, which is never sent.
+    """
+    if len(link) > LONGEST_LINK:
+        raise RefusedLink("the link is too long")
+    repaired = re.sub(r"(?:\$|%24)metadata#", "", link, count=1, flags=re.IGNORECASE).replace(" ", "%20")
+    if not re.fullmatch(r"[\x21-\x7e]+", repaired) or "\\" in repaired:
+        raise RefusedLink("the link has characters that no link has")
+    if "#" in repaired:
+        raise RefusedLink("the link has a fragment")
+    try:
+        parts, root = urlsplit(repaired), urlsplit(root_url)
+        is_ours = _origin(parts) == _origin(root)
+    except ValueError:
+        raise RefusedLink("the link is no address") from None
+    if "@" in parts.netloc:
+        raise RefusedLink("the link has a user name in it")
+    if not is_ours:
+        raise RefusedLink("the link leads to another host than the configured Graph")
+    _check_path(parts.path, call_id)
+    return repaired
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port if parts.port is not None else default
+
+
+def _check_path(path: str, call_id: str) -> None:
+    """Below this call record, in either form of its key: `/{id}/…` or `('{id}')/…`, whatever is escaped."""
+    plain = unquote(path)
+    segments = plain.split("/")
+    if "%" in plain or "\\" in plain or "//" in plain or {".", ".."} & set(segments):
+        raise RefusedLink("the link's path plays tricks")
+    key = re.escape(call_id)
+    # OData names are compared without case, and Graph does so too.
+    below = rf"{re.escape(API)}(?:/{key}|\('{key}'\))/[A-Za-z0-9_.()'/-]+"
+    if not re.fullmatch(below, plain, re.IGNORECASE):
+        raise RefusedLink("the link leads out of the call record")

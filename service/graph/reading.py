@@ -1,0 +1,231 @@
+"""Shell: one attempt to read one version of a call record whole: its first page, the further ones, the same version."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import msgspec
+import structlog
+
+from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound
+from service.graph import protocol
+from service.graph.exchange import Exchange, Rejected, Subject
+from service.graph.protocol import RefusedLink
+from service.metrics import Metrics
+from service.record.decode import OddValue, decode_participants_page, decode_record, decode_sessions_page
+from service.record.model import CallRecord, Participant, Session
+
+Item = TypeVar("Item")
+
+# 60,000 sessions; a meeting of 10,000 has some 170 pages. Beyond it something leads us in circles.
+MOST_PAGES: Final = 1000
+# How often a collection is walked from its start, when links go bad on the way.
+MOST_WALKS: Final = 2
+# Kept of each record; all are counted. A body in which everything is odd must not fill the memory.
+MOST_ODD: Final = 1000
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Forms:
+    """What this process has learnt of Graph."""
+
+    is_combined_refused: bool = False
+    """Graph does not take both expansions in one request (contract 6.1: used in the field, not documented)."""
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """Some items of a collection, and the link to more."""
+
+    items: list[Item]
+    link: str | None
+    odd: list[OddValue]
+
+
+@dataclass(frozen=True)
+class Collection(Generic[Item]):
+    """A collection of the record that comes in pages."""
+
+    call: str
+    """Label of graph_seconds."""
+    url: Callable[[str, str], str]
+    decode: Callable[[bytes, bool], Page[Item]]
+
+
+class OldLink(Exception):
+    """Graph does not take this link any more."""
+
+
+def _sessions_page(body: bytes, is_thorough: bool) -> Page[Session]:
+    page, odd = decode_sessions_page(body, thorough=is_thorough)
+    return Page(page.value or [], page.next_link, odd)
+
+
+def _participants_page(body: bytes, is_thorough: bool) -> Page[Participant]:
+    page, odd = decode_participants_page(body, thorough=is_thorough)
+    return Page(page.value or [], page.next_link, odd)
+
+
+SESSIONS: Final = Collection("sessions", protocol.sessions_url, _sessions_page)
+PARTICIPANTS: Final = Collection("participants", protocol.participants_url, _participants_page)
+
+
+class Reading:
+    """One attempt. `odd`, `pages` and `body_bytes` tell of it afterwards."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        subject: Subject,
+        root_url: str,
+        forms: Forms,
+        arrived: Callable[[int | None, int], None],
+        metrics: Metrics,
+        is_thorough: bool,
+    ) -> None:
+        """`arrived(version, pages)` is told of every answer: the version where it shows one, and pages it brought."""
+        self._exchange = exchange
+        self._subject = subject
+        self._root_url = root_url
+        self._forms = forms
+        self._arrived = arrived
+        self._metrics = metrics
+        self._is_thorough = is_thorough
+        self.odd: list[OddValue] = []
+        self.pages = 0
+        self.body_bytes = 0
+
+    async def whole(self) -> CallRecord | None:
+        """The record with all pages of its collections; None when a new version appeared between two of them.
+
+        Raises what `Exchange.get` raises.
+        """
+        record, has_participants = await self._first()
+        if (record.id or "").lower() != self._subject.call_id.lower():
+            raise GraphUnavailable("Graph answered with another call record than the one asked for.")
+        sessions = await self._all(SESSIONS, record.sessions, record.sessions_next_link)
+        participants = record.participants_v2
+        if not has_participants or record.participants_next_link is not None:
+            participants = await self._all(PARTICIPANTS, participants, record.participants_next_link)
+        if self.pages > 1 and await self._version() != record.version:
+            return None
+        return msgspec.structs.replace(
+            record,
+            sessions=sessions,
+            participants_v2=participants,
+            sessions_next_link=None,
+            participants_next_link=None,
+        )
+
+    async def _first(self) -> tuple[CallRecord, bool]:
+        """The record with the first page of its sessions, and whether its participants came with it."""
+        if not self._forms.is_combined_refused:
+            try:
+                return await self._record(protocol.EXPAND_ALL), True
+            except Rejected as exc:
+                if exc.status != 400:
+                    raise
+        record = await self._record(protocol.EXPAND_SESSIONS)
+        if not self._forms.is_combined_refused:
+            # Known only now: had it been the id, this would have been refused as well.
+            self._forms.is_combined_refused = True
+            log.warning("Graph takes one expansion at a time; participants are read apart from now on")
+        return record, False
+
+    async def _record(self, expand: str) -> CallRecord:
+        url = protocol.record_url(self._root_url, self._subject.call_id, expand)
+        record, odd = await self._get("record", url, lambda body: decode_record(body, thorough=self._is_thorough))
+        self._took(odd, record.version)
+        return record
+
+    async def _version(self) -> int | None:
+        """The version that is current now."""
+        url = protocol.version_url(self._root_url, self._subject.call_id)
+        record, _ = await self._get("version", url, decode_record)
+        self._arrived(None, 0)
+        return record.version
+
+    async def _all(self, collection: Collection[Item], items: list[Item] | None, link: str | None) -> list[Item]:
+        """Every item: the expanded first page and what its link leads to, else the collection walked from its start.
+
+        An expansion that is missing altogether is walked too: absent is not the same as empty.
+        """
+        if items is not None:
+            try:
+                return await self._follow(collection, items, link)
+            except (OldLink, RefusedLink) as exc:
+                self._note(collection, exc)
+        for _ in range(MOST_WALKS):
+            try:
+                page = await self._page(collection, collection.url(self._root_url, self._subject.call_id))
+                return await self._follow(collection, page.items, page.link)
+            except OldLink as exc:
+                self._note(collection, exc)
+            except RefusedLink as exc:
+                self._note(collection, exc)
+                raise GraphUnavailable(f"Graph's link to more {collection.call} was refused: {exc}.") from exc
+        raise GraphUnavailable(f"Graph's links to more {collection.call} go bad before they are used.")
+
+    async def _follow(self, collection: Collection[Item], items: list[Item], link: str | None) -> list[Item]:
+        """`items` and all that the links lead to. Raises OldLink, RefusedLink."""
+        found, seen = list(items), set[str]()
+        while link is not None:
+            url = protocol.next_page(link, self._root_url, self._subject.call_id)
+            if url in seen or len(seen) >= MOST_PAGES:
+                raise RefusedLink("the links lead in circles")
+            seen.add(url)
+            try:
+                page = await self._page(collection, url)
+            except RecordNotFound as exc:
+                raise OldLink(str(exc)) from exc
+            except Rejected as exc:
+                if exc.status not in (400, 410):
+                    raise
+                raise OldLink(str(exc)) from exc
+            found += page.items
+            link = page.link
+        return found
+
+    async def _page(self, collection: Collection[Item], url: str) -> Page[Item]:
+        def decode(body: bytes) -> Page[Item]:
+            try:
+                return collection.decode(body, self._is_thorough)
+            except NotACallRecord as exc:
+                # The record is there, so a page that is none is a broken answer: never a reason to set the call aside.
+                raise NotACallRecord("not_json", str(exc), exc.code) from exc
+
+        page = await self._get(collection.call, url, decode)
+        self._took(page.odd, None)
+        return page
+
+    async def _get(self, call: str, url: str, decode: Callable[[bytes], Item]) -> Item:
+        size = 0
+
+        def measured(body: bytes) -> Item:
+            nonlocal size
+            size = len(body)
+            return decode(body)
+
+        value = await self._exchange.get(self._subject, call, url, measured)
+        self.body_bytes += size
+        return value
+
+    def _took(self, odd: list[OddValue], version: int | None) -> None:
+        self.pages += 1
+        self._arrived(version, 1)
+        self.odd += odd[: MOST_ODD - len(self.odd)]
+        for value in odd:
+            self._metrics.odd_values.labels(value.field, value.kind).inc()
+
+    def _note(self, collection: Collection[Item], exc: Exception) -> None:
+        """A link that leads nowhere; only what was refused before it was asked is not counted yet."""
+        if isinstance(exc, RefusedLink):
+            self._metrics.graph_seconds.labels(collection.call, "refused").observe(0.0)
+        log.warning(
+            "a link to more pages was not followed",
+            call=collection.call,
+            call_id=self._subject.call_id,
+            why=str(exc),
+        )
