@@ -244,9 +244,8 @@ def _parse(body: bytes, walk: Walk) -> Any:
         raise NotACallRecord("not_json", f"the body is not JSON (character {error.pos})") from None
 
 
-_CUT_TAIL = re.compile(
-    r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-|-?I[nfity]{0,6}|\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3})?"
-)
+# What is left at the parser's position when a text ends inside a literal, a number or an escape.
+_CUT_TAIL = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-?I[nfity]{0,6}|-|\.|[eE][+-]?|\\?u[0-9a-fA-F]{0,4})?")
 
 
 def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
