@@ -102,7 +102,7 @@ def introduction(emulator: Emulator) -> list[str]:
     lines = [
         f"Emulated Microsoft Graph: {url}",
         f"  Graph root {url}/v1.0 and {url}/beta, login host {url}, control {url}/emulator/status",
-        f"  {len(calls)} calls, {options.rate:g} new ones a second, clock at {emulator.world.clock.speed:g} times its speed",
+        f"  {len(calls)} calls, {options.rate:g} new ones a second, clock speed {emulator.world.clock.speed:g}",
     ]
     lines += [f"  tenant {one.name} {one.id}" for one in options.tenants]
     if calls:

@@ -112,7 +112,8 @@ class Subscriptions:
     def live(self) -> Iterator[Subscription]:
         """Those in force now; expired ones are forgotten on the way."""
         now = self._clock.now()
-        self._all = {key: one for key, one in self._all.items() if one.expires_at > now}
+        for key in [key for key, one in self._all.items() if one.expires_at <= now]:
+            del self._all[key]
         return iter(list(self._all.values()))
 
     def owned_by(self, principal: Principal) -> list[Subscription]:
