@@ -10,6 +10,7 @@ so a receiver in the same process answers the handshake that our own POST makes 
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,14 +24,14 @@ from aiokafka.errors import KafkaError
 from service import upkeep
 from service.clock import Clock, iso
 from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
-from service.graph.subscriptions import (
+from service.graph.subscription import (
     ConsentMissing,
     Subscription,
     SubscriptionExists,
     SubscriptionGone,
-    Subscriptions,
     describe_error,
 )
+from service.graph.subscriptions import Subscriptions
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent
@@ -43,6 +44,7 @@ NEVER_MS = 2**31 - 1
 POLL_MS = 1000
 FIRST_PAUSE_SECONDS = 1.0  # real: between tries to reach Kafka
 LONGEST_PAUSE_SECONDS = 10.0
+TOPIC_TRIES = 10  # quiet ones, while a service that has just started creates its topics
 # A renewal reauthorizes too; another within 10 minutes of it is what Graph asks us not to do (graph-contract 4).
 RENEWED_RECENTLY_SECONDS = 600.0
 # Renew at once, whatever the expiration: the token behind it ends, or an administrator changed something.
@@ -115,14 +117,23 @@ async def _open_consumer(kafka: Kafka, topics: Topics) -> AsyncIterator[tuple[AI
     )
     try:
         await consumer.start()
-        if topics.lifecycle not in await consumer.topics():
-            raise KafkaError(f"the topic {topics.lifecycle} does not exist yet")
+        await _wait_for(topics.lifecycle, consumer)
         ownership = _Ownership()
         consumer.subscribe([topics.lifecycle], listener=ownership)
         yield consumer, ownership
     finally:
         # Leaves the group, so that another keeper takes over at once.
         await consumer.stop()
+
+
+async def _wait_for(topic: str, consumer: AIOKafkaConsumer) -> None:
+    """Returns once the topic exists: another part of the service creates it, or a person. Raises `KafkaError`."""
+    for attempt in itertools.count():
+        if topic in await consumer.topics():
+            return
+        if attempt == TOPIC_TRIES:
+            log.warning("the keeper waits for its topic", topic=topic, todo="Create it with `callstream topics`.")
+        await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
 
 async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: _Ownership, metrics: Metrics) -> None:
@@ -151,6 +162,8 @@ async def _until_lost(work: Any, ownership: _Ownership) -> None:
         working.cancel()
         losing.cancel()
         await asyncio.wait({working, losing})
+        if not working.cancelled():
+            working.exception()  # raised above, or overtaken by the loss
 
 
 @dataclass

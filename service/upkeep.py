@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from service.graph.subscriptions import RESOURCE, NewSubscription, Subscription
+from service.graph.subscription import RESOURCE, NewSubscription, Subscription
 
 SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-contract 1.4)
 # Asked for at most this much less than the setting, so that a clock a little ahead of Graph's asks for no more than
 # the 4,230 minutes that Graph allows. Seconds.
 CLOCK_MARGIN_SECONDS = 60.0
-FIRST_WAIT_SECONDS = 15.0
+FIRST_WAIT_SECONDS = 2.0  # a receiver that is still starting cannot answer the first handshake
 LONGEST_WAIT_SECONDS = 3600.0
 
 
@@ -80,7 +80,7 @@ def judge_conflict(existing: Subscription, wanted: Wish) -> Literal["adopt", "re
     Ours is adopted. One that posts to an older URL of our host is replaced, because its `clientState` cannot be known
     and its lifecycle URL cannot be changed. Anything else belongs to somebody: leave it, and say so.
     """
-    if not plan([existing], wanted).keep is None:
+    if plan([existing], wanted).keep is not None:
         return "adopt"
     return "replace" if _host(existing.notification_url) == _host(wanted.notification_url) else "leave"
 

@@ -1,32 +1,35 @@
-"""Shell: Graph's `/subscriptions` for one tenant at a time; what an answer means is decided by pure functions below.
+"""Shell: Graph's `/subscriptions` for one tenant at a time; what an answer means is decided in
+`service.graph.subscription`.
 
 Source: https://learn.microsoft.com/graph/api/resources/subscription and the pages beside it (graph-contract 1 and 4).
 Never reauthorize and renew one subscription within 10 minutes; renewing does both (graph-contract 4).
 """
 
-import re
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from service.clock import Clock, from_iso, iso
-from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
+from service.clock import Clock, iso
+from service.errors import GraphUnavailable
+from service.graph.subscription import (
+    Kind,
+    NewSubscription,
+    Subscription,
+    SubscriptionGone,
+    interpret,
+    is_subscription_id,
+)
 from service.metrics import Metrics
 from service.settings import Tenant
 
-RESOURCE = "communications/callRecords"
 # Creating waits for two handshakes of up to 10 s each (graph-contract 2). Real seconds.
 REQUEST_SECONDS = 40.0
 MOST_PAGES = 100
-WAIT_SECONDS = 60.0  # when Graph says 429 without Retry-After
-LONGEST_DETAIL = 300  # characters of Graph's own words in a log line
 
-Kind = Literal["create", "get", "list", "renew", "delete", "reauthorize"]
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+T = TypeVar("T")
 
 
 class Tokens(Protocol):
@@ -36,102 +39,9 @@ class Tokens(Protocol):
         """A valid token; raises `TenantMustWait` with cause `no_token`."""
 
 
-class SubscriptionError(CallstreamError):
-    """Graph refused a subscription call. `todo` says to a person what mends it."""
-
-    reason = "subscription"
-    todo: ClassVar[str] = "Look at Graph's words in this line; the keeper tries again."
-
-
-class ConsentMissing(TenantMustWait):
-    """403: the permission is not there, or was taken away."""
-
-    reason = "consent_missing"
-    todo: ClassVar[str] = "Grant the application permission CallRecords.Read.All and give admin consent in this tenant."
-
-
-class HandshakeFailed(SubscriptionError):
-    """400 on create: Graph could not validate a URL (a well-formed body is refused for nothing else)."""
-
-    reason = "handshake_failed"
-    todo: ClassVar[str] = (
-        "Graph must reach receiver.public_url over HTTPS from the internet, with a publicly trusted certificate, "
-        "and both /notifications and /lifecycle must answer within 10 s: `callstream doctor` checks them."
-    )
-
-
-class SubscriptionExists(SubscriptionError):
-    """409: this application has one with the same resource and changeType; `existing_id` where Graph names it."""
-
-    reason = "subscription_exists"
-    todo: ClassVar[str] = (
-        "Another subscription of this application registration to call records stands in the way: "
-        "delete it, or use a registration of its own for each deployment."
-    )
-
-    def __init__(self, detail: str, existing_id: str | None) -> None:
-        super().__init__(detail)
-        self.existing_id = existing_id
-
-
-class QuotaReached(SubscriptionError):
-    """403: the organization has 100 callRecord subscriptions already (graph-contract 1.4)."""
-
-    reason = "quota_reached"
-    todo: ClassVar[str] = "Delete subscriptions to call records that nobody uses; an organization may have 100."
-
-
-class SubscriptionGone(SubscriptionError):
-    """404: expired, deleted, or never this application's. Create a new one, do not retry."""
-
-    reason = "subscription_gone"
-
-
-class Subscription(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What of a subscription the keeper looks at. `client_state` may be hidden (null) by Graph."""
-
-    id: str
-    resource: str = ""
-    change_type: str = ""
-    notification_url: str = ""
-    lifecycle_notification_url: str | None = None
-    expiration_date_time: str = ""
-    client_state: str | None = None
-
-    @property
-    def expires_at(self) -> float:
-        """Unix seconds; 0 when Graph's text is no date, so that it counts as due."""
-        try:
-            return from_iso(self.expiration_date_time)
-        except (ValueError, OverflowError):
-            return 0.0
-
-
-class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The body of a POST."""
-
-    notification_url: str
-    lifecycle_notification_url: str
-    client_state: str
-    expiration_date_time: str
-    resource: str = RESOURCE
-    # `updated` includes the first notification of a record (graph-contract 1.3).
-    change_type: str = "updated"
-    latest_supported_tls_version: str = "v1_2"
-
-
 class _Page(msgspec.Struct):
     value: list[msgspec.Raw]
     next_link: str | None = msgspec.field(name="@odata.nextLink", default=None)
-
-
-class _ErrorDetail(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorDetail
 
 
 class Subscriptions:
@@ -151,11 +61,11 @@ class Subscriptions:
 
     async def create(self, tenant: Tenant, new: NewSubscription) -> Subscription:
         """Graph shakes hands with both URLs before this returns."""
-        return _one(await self._call("create", tenant, "POST", self._base, new))
+        return await self._call("create", tenant, "POST", self._base, _one, new)
 
     async def get(self, tenant: Tenant, subscription_id: str) -> Subscription:
         """One by its id; `SubscriptionGone` when there is none."""
-        return _one(await self._call("get", tenant, "GET", self._url(subscription_id)))
+        return await self._call("get", tenant, "GET", self._url(subscription_id), _one)
 
     async def list(self, tenant: Tenant) -> list[Subscription]:
         """All that this application has in the tenant, whatever their resource, over all pages."""
@@ -164,7 +74,7 @@ class Subscriptions:
         for _ in range(MOST_PAGES):
             if url is None:
                 return found
-            page = _page(await self._call("list", tenant, "GET", url))
+            page = await self._call("list", tenant, "GET", url, _page)
             found += _readable(page.value)
             url = self._checked(page.next_link)
         raise GraphUnavailable("The list of subscriptions has no end.")
@@ -172,18 +82,18 @@ class Subscriptions:
     async def renew(self, tenant: Tenant, subscription_id: str, expires_at: float) -> Subscription:
         """Moves the expiration to `expires_at` (Unix seconds), and reauthorizes; `SubscriptionGone` on 404."""
         body = {"expirationDateTime": iso(expires_at)}
-        return _one(await self._call("renew", tenant, "PATCH", self._url(subscription_id), body))
+        return await self._call("renew", tenant, "PATCH", self._url(subscription_id), _one, body)
 
     async def delete(self, tenant: Tenant, subscription_id: str) -> None:
         """`SubscriptionGone` when it was not there."""
-        await self._call("delete", tenant, "DELETE", self._url(subscription_id))
+        await self._call("delete", tenant, "DELETE", self._url(subscription_id), len)
 
     async def reauthorize(self, tenant: Tenant, subscription_id: str) -> None:
         """Keeps delivery alive without moving the expiration."""
-        await self._call("reauthorize", tenant, "POST", self._url(subscription_id) + "/reauthorize")
+        await self._call("reauthorize", tenant, "POST", self._url(subscription_id) + "/reauthorize", len)
 
     def _url(self, subscription_id: str) -> str:
-        if not _GUID.fullmatch(subscription_id):
+        if not is_subscription_id(subscription_id):
             raise SubscriptionGone("A subscription's id must be a GUID.")
         return f"{self._base}/{subscription_id}"
 
@@ -193,11 +103,13 @@ class Subscriptions:
             raise GraphUnavailable("The list of subscriptions links to another host.")
         return link
 
-    async def _call(self, kind: Kind, tenant: Tenant, method: str, url: str, body: object = None) -> bytes:
-        """One request and its meaning, counted once."""
+    async def _call(
+        self, kind: Kind, tenant: Tenant, method: str, url: str, read: Callable[[bytes], T], body: object = None
+    ) -> T:
+        """One request and its meaning, counted once; `read` makes of a good answer what it stands for."""
         outcome = "failed"
         try:
-            answer = await self._request(kind, tenant, method, url, body)
+            answer = read(await self._request(kind, tenant, method, url, body))
             outcome = "ok"
         finally:
             self._metrics.subscription_renewals.labels(kind, outcome).inc()
@@ -233,60 +145,6 @@ class Subscriptions:
         return answer
 
 
-def interpret(kind: Kind, status: int, headers: Mapping[str, str], body: bytes, now: float) -> CallstreamError | None:
-    """What an answer means; None when it is the wished one. `now` is Unix seconds.
-
-    Decided by status, then code. The message decides only where Graph leaves nothing else: a missing consent is
-    wrapped as text into `ExtensionError`, a reached quota and the id behind a 409 are named in words (graph-contract
-    1.4, 12).
-    """
-    if 200 <= status < 300:
-        return None
-    code, message = read_error(body)
-    detail = f"{status} {code}: {message[:LONGEST_DETAIL]}"
-    wait = retry_after_seconds(headers.get("Retry-After"), now)
-    if status == 429 or (status in (503, 509) and wait is not None):
-        return TenantMustWait("throttled", WAIT_SECONDS if wait is None else wait, detail)
-    is_wrapped = code.lower() == "extensionerror" and "forbidden" in message.lower()
-    if kind == "create" and status == 403 and re.search(r"\b(limit|quota)\b", message, re.IGNORECASE):
-        return QuotaReached(detail)
-    if status == 403 or is_wrapped:
-        return ConsentMissing("forbidden", WAIT_SECONDS, detail)
-    if status == 409:
-        named = _GUID.search(message)
-        return SubscriptionExists(detail, named[0].lower() if named else None)
-    if status == 404 and kind not in ("create", "list"):
-        return SubscriptionGone(detail)
-    if status == 400 and code.lower() != "extensionerror":
-        return HandshakeFailed(detail) if kind == "create" else SubscriptionError(detail)
-    return GraphUnavailable(detail)
-
-
-def read_error(body: bytes) -> tuple[str, str]:
-    """Code and message of Graph's error body, printable; empty where it is none (graph-contract 9.3)."""
-    try:
-        error = msgspec.json.decode(body, type=_ErrorBody).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "", ""
-    return _printable(error.code), _printable(error.message)
-
-
-def retry_after_seconds(text: str | None, now: float) -> float | None:
-    """Seconds to wait, at least 0, from either form of `Retry-After`; None when there is none or it is unreadable."""
-    if text is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 def _outcome(status: int) -> str:
     """One of `metrics.GRAPH_OUTCOMES`."""
     known = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "throttled"}
@@ -316,9 +174,3 @@ def _readable(items: list[msgspec.Raw]) -> list[Subscription]:
         except msgspec.DecodeError:
             continue
     return found
-
-
-def describe_error(error: CallstreamError) -> dict[str, Any]:
-    """Log fields: what failed and what a person can do."""
-    todo = getattr(error, "todo", "Nothing, if it passes; the keeper tries again.")
-    return {"reason": error.reason, "error": str(error), "todo": todo}

@@ -1,0 +1,195 @@
+"""What Graph's answers about subscriptions mean, and what follows for a tenant's subscriptions."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.clock import iso
+from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
+from service.graph.subscription import (
+    ConsentMissing,
+    HandshakeFailed,
+    Kind,
+    QuotaReached,
+    Subscription,
+    SubscriptionError,
+    SubscriptionExists,
+    SubscriptionGone,
+    describe_error,
+    interpret,
+    retry_after_seconds,
+)
+from service.upkeep import is_due, judge_conflict, next_wait, plan, wish
+
+NOW = 1_790_000_000.0
+ID = "5d0c6f6e-95d4-4d0a-8a55-0f3a7c1b2e90"
+WANTED = wish("https://calls.example.com/", "k2.new", 4230)
+
+
+def answered(
+    kind: Kind, status: int, code: str = "", message: str = "", headers: dict[str, str] | None = None
+) -> CallstreamError | None:
+    body = json.dumps({"error": {"code": code, "message": message, "innerError": {}}}).encode()
+    return interpret(kind, status, headers or {}, body, NOW)
+
+
+def subscription(number: int = 0, lives_seconds: float = 100_000.0, **changes: Any) -> Subscription:
+    fields: dict[str, Any] = {
+        "id": f"5d0c6f6e-95d4-4d0a-8a55-{number:012x}",
+        "resource": "communications/callRecords",
+        "change_type": "updated",
+        "notification_url": "https://calls.example.com/notifications",
+        "lifecycle_notification_url": "https://calls.example.com/lifecycle",
+        "expiration_date_time": iso(NOW + lives_seconds),
+    }
+    return Subscription(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "message", "expected"),
+    [
+        ("create", 403, "ExtensionError", "Exception: [Status Code: Forbidden; Reason: ...]", ConsentMissing),
+        ("create", 400, "ExtensionError", "Operation: Create; [Status Code: Forbidden]", ConsentMissing),
+        ("renew", 403, "Forbidden", "The application does not have permission", ConsentMissing),
+        ("create", 403, "Forbidden", "The limit of 100 subscriptions has been reached.", QuotaReached),
+        ("create", 400, "ValidationError", "Subscription validation request timed out.", HandshakeFailed),
+        ("renew", 400, "BadRequest", "expirationDateTime", SubscriptionError),
+        ("create", 409, "Conflict", f"Existing subscription id: {ID.upper()}", SubscriptionExists),
+        ("renew", 404, "ResourceNotFound", "", SubscriptionGone),
+        ("delete", 404, "", "", SubscriptionGone),
+        ("create", 404, "", "", GraphUnavailable),
+        ("list", 401, "InvalidAuthenticationToken", "", GraphUnavailable),
+        ("create", 502, "", "", GraphUnavailable),
+        ("create", 500, "ExtensionError", "[Status Code: ServiceUnavailable]", GraphUnavailable),
+        ("list", 302, "", "", GraphUnavailable),
+        ("list", 429, "TooManyRequests", "", TenantMustWait),
+    ],
+)
+def test_answers_are_told_apart(kind: Kind, status: int, code: str, message: str, expected: type[Exception]) -> None:
+    """Each kind of refusal needs another person or another time."""
+    error = answered(kind, status, code, message)
+
+    assert type(error) is expected
+    assert describe_error(error)["todo"]
+
+
+def test_conflict_names_the_existing_subscription() -> None:
+    """Its id stands in the message only; without one there is nothing to adopt."""
+    named = answered("create", 409, "Conflict", f"Existing subscription id: {ID.upper()}.")
+    unnamed = answered("create", 409, "Conflict", "Subscription already exists.")
+
+    assert isinstance(named, SubscriptionExists)
+    assert named.existing_id == ID
+    assert isinstance(unnamed, SubscriptionExists)
+    assert unnamed.existing_id is None
+
+
+def test_throttling_waits_as_long_as_graph_says() -> None:
+    """Both forms of Retry-After; a made-up minute without one."""
+    for headers, seconds in (({"Retry-After": "17"}, 17.0), ({}, 60.0)):
+        error = answered("list", 429, headers=headers)
+        assert isinstance(error, TenantMustWait)
+        assert error.wait_seconds == seconds
+
+    assert retry_after_seconds("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_770.0) == 7.0
+    assert retry_after_seconds("soon", NOW) is None
+    assert retry_after_seconds("-5", NOW) is None
+
+
+@given(
+    st.sampled_from(["create", "renew", "list"]), st.integers(100, 599), st.binary(max_size=60), st.text(max_size=20)
+)
+def test_no_answer_raises_anything_foreign(kind: Kind, status: int, body: bytes, wait: str) -> None:
+    """Gateways answer with HTML, with nothing and with halves."""
+    error = interpret(kind, status, {"Retry-After": wait}, body, NOW)
+
+    assert (error is None) == (200 <= status < 300)
+    assert error is None or str(error).isprintable()
+
+
+def test_the_right_one_is_kept_and_nothing_else_is_touched() -> None:
+    """Other applications' and other resources' subscriptions are never deleted."""
+    strangers = [
+        subscription(1, notification_url="https://other.example.com/notifications"),
+        subscription(2, resource="users"),
+        subscription(3, resource="communications/callRecords?$filter=participants/any(p:p/id eq 'x')"),
+    ]
+    ours = subscription(4, resource="/Communications/CallRecords", client_state="k2.new")
+    found = plan([*strangers, ours], WANTED)
+
+    assert found.keep == ours
+    assert found.delete == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_state": "k1.old"},
+        {"lifecycle_notification_url": None},
+        {"lifecycle_notification_url": "https://calls.example.com/other"},
+        {"change_type": "created"},
+    ],
+)
+def test_one_of_ours_that_cannot_be_mended_is_deleted(changes: dict[str, Any]) -> None:
+    """Graph changes neither clientState nor the lifecycle URL of a subscription."""
+    wrong = subscription(1, **changes)
+
+    assert plan([wrong], WANTED).keep is None
+    assert plan([wrong], WANTED).delete == (wrong,)
+
+
+def test_of_duplicates_the_one_that_lives_longest_stays() -> None:
+    """More than one would deliver everything twice."""
+    short, long = subscription(1, 1000.0), subscription(2, 2000.0, change_type="created, Updated")
+
+    assert plan([long, short], WANTED) == plan([short, long], WANTED)
+    assert plan([short, long], WANTED).keep == long
+    assert plan([short, long], WANTED).delete == (short,)
+
+
+def test_renewal_is_due_around_half_of_the_lifetime() -> None:
+    """Early enough to try for more than a day, and not for all tenants at once."""
+    lifetime = WANTED.lifetime_seconds
+    due = [
+        next(part for part in range(100) if is_due(subscription(n, lifetime * (100 - part) / 100), WANTED, NOW))
+        for n in range(200)
+    ]
+
+    assert min(due) >= 45
+    assert max(due) <= 56
+    assert len(set(due)) > 3
+    assert is_due(subscription(expiration_date_time="no date"), WANTED, NOW)
+
+
+def test_lifetime_stays_inside_what_graph_allows() -> None:
+    """More than 4,230 minutes by Graph's clock is refused; less than 45 raised."""
+    assert 4220 * 60 < WANTED.lifetime_seconds < 4230 * 60
+    assert wish("https://x", "k1.a", 45).lifetime_seconds == 45 * 60
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [
+        (subscription(), "adopt"),
+        (subscription(client_state="k1.old"), "replace"),
+        (subscription(notification_url="https://CALLS.example.com/hook"), "replace"),
+        (subscription(notification_url="https://elsewhere.example.com/notifications"), "leave"),
+        (subscription(notification_url="EventHub:https://x.servicebus.windows.net/eventhubname/y"), "leave"),
+    ],
+)
+def test_what_stands_in_the_way_is_judged_by_its_url(existing: Subscription, expected: str) -> None:
+    """Only what posts to our own host may be deleted."""
+    assert judge_conflict(existing, WANTED) == expected
+
+
+def test_waits_grow_and_respect_what_was_asked() -> None:
+    """From seconds to an hour."""
+    waits = [next_wait(failures) for failures in range(1, 40)]
+
+    assert waits == sorted(waits)
+    assert waits[0] <= 5
+    assert waits[-1] == 3600
+    assert next_wait(1, 120.0) == 120.0
