@@ -17,7 +17,7 @@ import msgspec
 
 from service.clock import Clock
 from service.errors import TenantMustWait
-from service.graph.body import BodyCut, BodyTooLarge, read_body
+from service.graph.body import BodyCut, BodyTooLarge, read_body, real_timeout
 from service.graph.clouds import Endpoints
 from service.graph.protocol import interpret
 from service.metrics import Metrics
@@ -26,6 +26,8 @@ from service.settings import Tenant
 # A token is renewed so long before it expires, or a fifth of its life if that is less. Seconds.
 MARGIN_SECONDS: Final = 300.0
 REQUEST_SECONDS: Final = 10.0
+# Where the login does not say how long a token lives; Entra's live 3,600 s and more.
+LIFE_SECONDS: Final = 600.0
 MOST_BODY_BYTES: Final = 256 * 1024
 # An outage of the login may pass in seconds; what it refuses, a person has to put right.
 FIRST_WAIT_FAILED: Final = 5.0
@@ -141,7 +143,7 @@ class ClientSecretTokens:
         except _NoToken as problem:
             self._remember_failure(entry, problem)
             return
-        life = max(1.0, reply.expires_in)
+        life = reply.expires_in if 1.0 <= reply.expires_in < float("inf") else LIFE_SECONDS
         entry.token = reply.access_token
         entry.expires_at = started + life
         entry.renew_at = entry.expires_at - min(MARGIN_SECONDS, life / 5)
@@ -196,7 +198,7 @@ class ClientSecretTokens:
         }
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
         async with (
-            self._clock.timeout(REQUEST_SECONDS),
+            real_timeout(self._clock, REQUEST_SECONDS),
             self._http.post(
                 url, data=form, headers=headers, allow_redirects=False, auto_decompress=False, timeout=NO_TIMEOUT
             ) as response,

@@ -4,11 +4,16 @@ aiohttp would decompress what has arrived in one piece; a few kilobytes of gzip 
 with `auto_decompress=False`, and what comes out is counted here while it comes out.
 """
 
+import asyncio
 import zlib
 from typing import Final
 
 import aiohttp
 
+from service.clock import Clock
+
+# A clock that runs fast must not judge the machine: no request is given up before so many of the machine's seconds.
+LEAST_REAL_SECONDS: Final = 0.5
 GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -57,6 +62,11 @@ class Unpacker:
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
         if piece:
             self._pieces.append(piece)
+
+
+def real_timeout(clock: Clock, seconds: float) -> asyncio.Timeout:
+    """TimeoutError after `seconds` of the clock, but not before `LEAST_REAL_SECONDS`."""
+    return asyncio.timeout(max(clock.real_seconds(seconds), LEAST_REAL_SECONDS))
 
 
 async def read_body(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

@@ -69,7 +69,8 @@ class SlidingWindow:
     def starts_only_now(self) -> None:
         """The last counted start was held up elsewhere and happens now."""
         if self._starts:
-            self._starts[-1] = self._clock.now()
+            self._starts.pop()
+        self._starts.append(self._clock.now())
 
     @property
     def is_idle(self) -> bool:
@@ -92,7 +93,9 @@ class RecordBudget:
     def window(self, key: str) -> SlidingWindow:
         """The window of one record; `key` is unique over tenants. Use it at once, do not keep it."""
         self._sweep()
-        return self._windows.setdefault(key, SlidingWindow(self._limit, self._clock))
+        if (window := self._windows.get(key)) is None:
+            window = self._windows[key] = SlidingWindow(self._limit, self._clock)
+        return window
 
     def _sweep(self) -> None:
         now = self._clock.now()
@@ -153,12 +156,17 @@ class TenantGates:
             gate = self._gates[name]
             raise TenantMustWait(gate.cause, left, gate.detail)
 
-    def start(self, name: str) -> None:
-        """A request starts now. After a growing wait it is the probe. Raises TenantMustWait as `check` does."""
+    def start(self, name: str) -> bool:
+        """A request starts now; gives whether it is the probe after a growing wait. Raises as `check` does."""
         self.check(name)
         gate = self._gates[name]
         if gate.level:
             gate.probe_until = self._clock.now() + PROBE_SECONDS
+        return gate.level > 0
+
+    def probe_ended(self, name: str) -> None:
+        """The probe is over, whatever came of it (it may have been cancelled): another one may start."""
+        self._gates[name].probe_until = 0.0
 
     def must_wait(self, name: str, cause: str, seconds: float | None = None, detail: str = "") -> float:
         """The tenant waits `seconds` (what a server asked for), or a growing time when nobody said; gives the wait.

@@ -16,7 +16,7 @@ from yarl import URL
 from service.clock import Clock
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
 from service.graph.auth import Tokens
-from service.graph.body import BodyCut, BodyTooLarge, read_body
+from service.graph.body import BodyCut, BodyTooLarge, read_body, real_timeout
 from service.graph.budget import RecordBudget, TenantGates
 from service.graph.protocol import Kind, error_code, interpret, printable, read_headers
 from service.metrics import Metrics
@@ -29,6 +29,7 @@ LONGEST_PAUSE: Final = 5.0
 # A record whose pages are arriving waits so long for its tenant in place, rather than begin again later.
 SHORT_WAIT: Final = 10.0
 MOST_ERROR_BYTES: Final = 64 * 1024
+ERROR_BODY_SECONDS: Final = 2.0
 NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 # Kinds of NotACallRecord that are a broken answer rather than another resource: asking again may help.
 BROKEN: Final = ("empty", "html", "not_json", "cut_json", "odata_error")
@@ -86,6 +87,14 @@ class Bad:
     error: NotACallRecord | None = None
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """What a request needs before it starts."""
+
+    token: str
+    is_probe: bool
+
+
 @dataclass
 class _Tries:
     failed: int = 0
@@ -121,30 +130,27 @@ class Exchange:
         """
         tries = _Tries()
         while True:
-            token = await self._ready(subject)
-            answer = await self._ask(subject, call, url, token, decode)
+            ready = await self._ready(subject)
+            answer = await self._ask(subject, call, url, ready, decode)
             if isinstance(answer, Good):
                 return answer.value
-            await self._after(answer, subject, token, tries)
+            await self._after(answer, subject, ready.token, tries)
 
-    async def _ready(self, subject: Subject) -> str:
+    async def _ready(self, subject: Subject) -> _Ready:
         """A token, and a place in both budgets. Raises TenantMustWait."""
         name = subject.tenant_name
         while True:
             try:
                 self._gates.check(name)
                 token = await self._token(subject)
-                record = self._records.window(subject.key)
-                await record.acquire()
+                await self._records.window(subject.key).acquire()
                 await self._gates.acquire(name)
-                record.starts_only_now()
-                self._gates.start(name)
+                self._records.window(subject.key).starts_only_now()
+                return _Ready(token, self._gates.start(name))
             except TenantMustWait as wait:
                 if not subject.is_under_way() or wait.wait_seconds > SHORT_WAIT:
                     raise
                 await self._clock.sleep(wait.wait_seconds)
-            else:
-                return token
 
     async def _token(self, subject: Subject) -> str:
         try:
@@ -154,19 +160,26 @@ class Exchange:
             raise
 
     async def _ask(
-        self, subject: Subject, call: str, url: str, token: str, decode: Callable[[bytes], Value]
+        self, subject: Subject, call: str, url: str, ready: _Ready, decode: Callable[[bytes], Value]
     ) -> Good[Value] | Bad:
         """One request, measured, and told to the tenant's gate."""
         started = self._clock.now()
-        answer = await self._attempt(url, token, decode)
+        try:
+            answer = await self._attempt(url, ready.token, decode)
+            self._count(subject, call, answer, self._clock.now() - started)
+        finally:
+            if ready.is_probe:
+                self._gates.probe_ended(subject.tenant_name)
+        return answer
+
+    def _count(self, subject: Subject, call: str, answer: Good[Value] | Bad, seconds: float) -> None:
         outcome = "ok" if isinstance(answer, Good) else answer.outcome
-        self._metrics.graph_seconds.labels(call, outcome).observe(self._clock.now() - started)
+        self._metrics.graph_seconds.labels(call, outcome).observe(seconds)
         kind = "ok" if isinstance(answer, Good) else answer.kind
         if kind == "failed":
             self._gates.failed(subject.tenant_name, subject.key)
         elif kind in ("ok", "not_found", "rejected", "not_a_record"):
             self._gates.succeeded(subject.tenant_name)
-        return answer
 
     async def _attempt(self, url: str, token: str, decode: Callable[[bytes], Value]) -> Good[Value] | Bad:
         try:
@@ -174,7 +187,7 @@ class Exchange:
         except TimeoutError:
             return Bad("failed", "timeout", "Graph did not answer in time.")
         except BodyTooLarge as exc:
-            return Bad("refused", "refused", f"Graph's answer was refused: {exc}.")
+            return Bad("refused", "refused", f"Graph's answer was refused: {exc} (setting graph.max_body_bytes).")
         except (aiohttp.ClientPayloadError, BodyCut) as exc:
             return Bad("failed", "cut", f"Graph's answer was cut ({type(exc).__name__}).")
         except (aiohttp.ClientError, OSError) as exc:
@@ -192,7 +205,7 @@ class Exchange:
         """One request. Raises TimeoutError, BodyTooLarge, BodyCut, aiohttp's errors and OSError."""
         headers = read_headers(token, str(uuid.uuid4()))
         async with (
-            self._clock.timeout(self._settings.request_timeout_seconds),
+            real_timeout(self._clock, self._settings.request_timeout_seconds),
             self._http.get(
                 # As it is: writing a next link anew would change what Graph made opaque.
                 URL(url, encoded=True),
@@ -205,7 +218,7 @@ class Exchange:
             meaning = interpret(response.status, response.headers, self._clock.now())
             if meaning.kind == "ok":
                 return await read_body(response, self._settings.max_body_bytes)
-            sentence = await _sentence(response)
+            sentence = await _sentence(response, self._clock)
             outcome = OUTCOMES.get(meaning.kind, "error")
             return Bad(meaning.kind, outcome, sentence, response.status, meaning.retry_after_seconds)
 
@@ -223,7 +236,8 @@ class Exchange:
             case "forbidden":
                 raise self._must_wait(subject, "forbidden", None, CONSENT)
             case "throttled":
-                error = self._must_wait(subject, "throttled", bad.retry_after_seconds, bad.sentence)
+                seconds = None if bad.retry_after_seconds is None else max(1.0, bad.retry_after_seconds)
+                error = self._must_wait(subject, "throttled", seconds, bad.sentence)
                 tries.throttled += 1
                 if tries.throttled >= self._settings.tries:
                     raise error
@@ -253,11 +267,15 @@ class Exchange:
         await self._clock.sleep(pause)
 
 
-async def _sentence(response: aiohttp.ClientResponse) -> str:
-    """Status, code and request id: what Graph's support asks for. The message is for people and may hold anything."""
+async def _sentence(response: aiohttp.ClientResponse, clock: Clock) -> str:
+    """Status, code and request id: what Graph's support asks for. The message is for people and may hold anything.
+
+    The status has said what to do already, so a body that does not come changes nothing.
+    """
     try:
-        code = error_code(await read_body(response, MOST_ERROR_BYTES))
-    except (BodyCut, BodyTooLarge, aiohttp.ClientError):
+        async with real_timeout(clock, ERROR_BODY_SECONDS):
+            code = error_code(await read_body(response, MOST_ERROR_BYTES))
+    except (TimeoutError, BodyCut, BodyTooLarge, aiohttp.ClientError, OSError):
         code = ""
     request_id = printable(response.headers.get("request-id"))
     return (

@@ -5,7 +5,7 @@ Sources: graph-contract 6.1 to 6.3, 6.10 and 9; https://learn.microsoft.com/grap
 https://learn.microsoft.com/graph/throttling, https://learn.microsoft.com/graph/paging .
 """
 
-import math
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,10 +124,11 @@ def retry_after_seconds(value: str | None, date: str | None, now: float) -> floa
 
 def _http_date(text: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(text.strip()).timestamp()
+        moment = parsedate_to_datetime(text.strip())
+        # An HTTP date is GMT; forms without a zone would be read as this machine's.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return moment if math.isfinite(moment) else None
 
 
 class _Error(msgspec.Struct):
@@ -180,8 +181,8 @@ def next_page(link: str, root_url: str, call_id: str) -> str:
         is_ours = _origin(parts) == _origin(root)
     except ValueError:
         raise RefusedLink("the link is no address") from None
-    if "@" in parts.netloc:
-        raise RefusedLink("the link has a user name in it")
+    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", parts.netloc):
+        raise RefusedLink("the link has more than host and port before its path")
     if not is_ours:
         raise RefusedLink("the link leads to another host than the configured Graph")
     _check_path(parts.path, call_id)

@@ -143,7 +143,7 @@ class Reading:
     async def _version(self) -> int | None:
         """The version that is current now."""
         url = protocol.version_url(self._root_url, self._subject.call_id)
-        record, _ = await self._get("version", url, decode_record)
+        record, _ = await self._get("version", url, lambda body: _or_broken(decode_record, body))
         self._arrived(None, 0)
         return record.version
 
@@ -190,13 +190,9 @@ class Reading:
 
     async def _page(self, collection: Collection[Item], url: str) -> Page[Item]:
         def decode(body: bytes) -> Page[Item]:
-            try:
-                return collection.decode(body, self._is_thorough)
-            except NotACallRecord as exc:
-                # The record is there, so a page that is none is a broken answer: never a reason to set the call aside.
-                raise NotACallRecord("not_json", str(exc), exc.code) from exc
+            return collection.decode(body, self._is_thorough)
 
-        page = await self._get(collection.call, url, decode)
+        page = await self._get(collection.call, url, lambda body: _or_broken(decode, body))
         self._took(page.odd, None)
         return page
 
@@ -229,3 +225,13 @@ class Reading:
             call_id=self._subject.call_id,
             why=str(exc),
         )
+
+
+def _or_broken(decode: Callable[[bytes], Item], body: bytes) -> Item:
+    """The record was there a moment ago, so a body that is no part of it is a broken answer: asked for again, and never
+    a reason to set the call aside.
+    """
+    try:
+        return decode(body)
+    except NotACallRecord as exc:
+        raise NotACallRecord("not_json", str(exc), exc.code) from exc
