@@ -7,7 +7,7 @@ https://learn.microsoft.com/graph/api/resources/callrecords-callrecord
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -60,6 +60,8 @@ def of_participant(participant: Participant | None, deprecated: IdentitySet | No
     units = participant.administrative_unit_infos
     if merged is None and participant.id is None and not units:
         return None
+    if merged is not None and units is None and same_text(participant.id, merged.id):
+        return merged
     identity = merged or IdentityGroup("unknown", id=participant.id)
     return msgspec.structs.replace(
         identity,
@@ -131,12 +133,11 @@ def _group(kind: str, identity: Identity, endpoint_type: str | None = None) -> I
     )
 
 
-def _merge(identities: Iterable[IdentityGroup]) -> IdentityGroup | None:
+def _merge(identities: Sequence[IdentityGroup]) -> IdentityGroup | None:
     """The first of them, filled from those with the same id; the rest under `otherIdentities`."""
-    rest = iter(identities)
-    first = next(rest, None)
-    if first is None:
-        return None
+    if len(identities) < 2:
+        return identities[0] if identities else None
+    first, *rest = identities
     others: dict[tuple[str, ...], IdentityGroup] = {}
     for identity in rest:
         if identity.id is not None and same_text(identity.id, first.id) and identity.id != ZERO_GUID:
