@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import structlog
@@ -37,6 +37,7 @@ from service.stream.topics import Topics
 from service.stream.worker import Worker, kafka_admin, sure_topics
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass
@@ -175,7 +176,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator["asyncio.Task[None]"]:
+async def running(work: Coroutine[Any, Any, T], name: str) -> AsyncIterator["asyncio.Task[T]"]:
     """A task that is cancelled, and awaited, when the block is left."""
     task = asyncio.create_task(work, name=name)
     try:
@@ -191,8 +192,9 @@ async def serve(settings: Settings, roles: Iterable[str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log.info("callstream starts", version=__version__, roles=sorted(roles), **describe(settings))
-    async with open_service(settings, roles) as service:
+    chosen = check_roles(settings, roles)
+    log.info("callstream starts", version=__version__, roles=sorted(chosen), **describe(settings))
+    async with open_service(settings, chosen) as service:
         async with running(service.failed(), "watch") as failed, running(wait_for(stop), "signal") as stopped:
             await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
