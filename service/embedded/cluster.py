@@ -126,6 +126,7 @@ async def prepare_fast_start(version: str = KAFKA_VERSION, on_progress: Progress
         return
     (on_progress or (lambda _: None))("Preparing Kafka's fast start (once)")
     partial = archive.with_name(f"{archive.name}.{os.getpid()}.partial")
+    jars.sweep(archive.parent)
     try:
         async with embedded_kafka(version=version) as cluster:
             (broker,) = cluster.brokers

@@ -140,6 +140,28 @@ async def _download_to(folder: Path, version: str, on_progress: Progress) -> Non
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed left half-done here: names that end in `.{pid}.partial`."""
+    for path in folder.glob("*.partial"):
+        pid = path.name.split(".")[-2]
+        if not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def _progress_line(version: str, done_bytes: int, total_bytes: int) -> str:
     """Changes every tenth of the way, so that it can be printed as plain lines too."""
     if not total_bytes:
@@ -150,6 +172,7 @@ def _progress_line(version: str, done_bytes: int, total_bytes: int) -> str:
 
 def _install(partial: Path, folder: Path, version: str, tally: _Tally) -> None:
     """Downloads into `partial`, which then becomes `folder`. Runs in a thread."""
+    sweep(folder.parent)
     download(partial, version, tally)
     try:
         partial.rename(folder)
@@ -244,7 +267,9 @@ def _unavailable(exc: Exception, what: str) -> UserError:
     if isinstance(exc, requests.RequestException):
         hint = "check the network, or behind a proxy set HTTPS_PROXY; it is needed this one time"
         return UserError(f"{what} cannot be downloaded ({type(exc).__name__}): {hint}.", exit_code=1)
-    return UserError(f"{what} is not in the Maven repository, or it did not answer: {_first_line(exc)}.", exit_code=1)
+    if "not found in remote repositories" in str(exc):
+        return UserError(f"{what} is not in the Maven repository: name a version that is.", exit_code=1)
+    return UserError(f"{what} cannot be had from the Maven repository: {_first_line(exc)}.", exit_code=1)
 
 
 def _first_line(exc: Exception) -> str:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from service.embedded import embedded_kafka
 from service.embedded.broker import last_words
-from service.embedded.jars import cache_folder, kafka_jars, locked_jars
+from service.embedded.jars import cache_folder, kafka_jars, locked_jars, sweep
 from service.errors import UserError
 
 DEADLINE_SECONDS = 60.0
@@ -355,6 +355,21 @@ async def test_without_network_the_sentence_says_so(
 
     assert capfd.readouterr().err == ""
     assert list((tmp_path / "cache" / "callstream").iterdir()) == []
+
+
+def test_a_killed_download_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    """What dead processes left half-done goes before the next download; what a living one is doing stays."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    left = tmp_path / f"kafka-4.4.0.{dead.pid}.partial"
+    current = tmp_path / f"kafka-4.4.0.{os.getpid()}.partial"
+    for folder in (left, current):
+        folder.mkdir()
+        (folder / "half.jar").touch()
+    sweep(tmp_path)
+
+    assert not left.exists()
+    assert current.exists()
 
 
 async def test_every_jar_is_the_listed_one(kafka: str) -> None:
