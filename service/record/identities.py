@@ -156,6 +156,9 @@ def _has_content(identity: Identity) -> bool:
 def _kind_of(identity: Identity) -> str | None:
     """What an identity says of its own kind, by its type or else by the fields that only one type has."""
     by_type = _KIND_OF_TYPE.get(type_name(identity.odata_type))
+    if by_type in (None, "user") and identity.id is not None and _PHONE_NUMBER.fullmatch(identity.id):
+        # Graph says `userIdentity` of whoever took part (contract 7.5); a telephone number is no Entra object id.
+        return "phone"
     if by_type is not None:
         return by_type
     if identity.azure_communication_services_resource_id is not None:
@@ -164,7 +167,7 @@ def _kind_of(identity: Identity) -> str | None:
         return "application"
     if identity.email is not None and identity.user_principal_name is None:
         return "guest"
-    return "phone" if identity.id is not None and _PHONE_NUMBER.fullmatch(identity.id) else None
+    return None
 
 
 def _kind_of_same(identity: Identity, deprecated: Iterable[IdentityGroup]) -> str | None:

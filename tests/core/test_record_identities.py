@@ -21,7 +21,8 @@ def who(**end: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("identity", "kind"),
     [
-        ({"@odata.type": "#microsoft.graph.callRecords.userIdentity", "id": "+15550100"}, "user"),
+        ({"@odata.type": "#microsoft.graph.callRecords.userIdentity", "id": "+15550100"}, "phone"),
+        ({"@odata.type": "#microsoft.graph.callRecords.userIdentity", "id": ID, "email": "a@example.com"}, "user"),
         ({"@odata.type": "microsoft.graph.communicationsGuestIdentity", "id": ID}, "guest"),
         ({"@odata.type": "#MICROSOFT.GRAPH.COMMUNICATIONSPHONEIDENTITY", "id": ID}, "phone"),
         ({"@odata.type": "#microsoft.graph.communicationsApplicationInstanceIdentity"}, "applicationInstance"),
@@ -35,7 +36,7 @@ def who(**end: Any) -> dict[str, Any]:
     ],
 )
 def test_an_associated_identity_has_the_kind_of_its_type_or_fields(identity: dict[str, Any], kind: str) -> None:
-    """By type without case or `#`, else by the fields one type has, else by a phone number, else user."""
+    """A number is a phone whatever its type says; else by type without case or `#`, else by fields, else user."""
     assert who(associatedIdentity=identity)["kind"] == kind
 
 
