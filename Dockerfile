@@ -9,9 +9,9 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /src
 RUN python -m venv /opt/build && python -m venv /opt/callstream
-COPY requirements/build.txt requirements/production.txt requirements/
+COPY requirements/build.txt requirements/runtime.txt requirements/
 RUN /opt/build/bin/python -m pip install --require-hashes -r requirements/build.txt
-RUN /opt/callstream/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/production.txt
+RUN /opt/callstream/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/runtime.txt
 COPY pyproject.toml README.md ./
 COPY service service
 RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
