@@ -6,13 +6,13 @@ Source: https://learn.microsoft.com/graph/api/resources/subscription and https:/
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from service.clock import from_iso
 from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
+from service.graph.protocol import retry_after_seconds
 
 RESOURCE = "communications/callRecords"
 WAIT_SECONDS = 60.0  # when Graph says 429 without Retry-After, or consent is missing
@@ -131,7 +131,7 @@ def interpret(kind: Kind, status: int, headers: Mapping[str, str], body: bytes, 
         return None
     code, message = read_error(body)
     detail = f"{status} {code}: {message[:LONGEST_DETAIL]}"
-    wait = retry_after_seconds(headers.get("Retry-After"), now)
+    wait = retry_after_seconds(headers.get("Retry-After"), headers.get("Date"), now)
     if status == 429 or (status in (503, 509) and wait is not None):
         return TenantMustWait("throttled", WAIT_SECONDS if wait is None else wait, detail)
     is_wrapped = code.lower() == "extensionerror" and "forbidden" in message.lower()
@@ -156,18 +156,6 @@ def read_error(body: bytes) -> tuple[str, str]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "", ""
     return _printable(error.code), _printable(error.message)
-
-
-def retry_after_seconds(text: str | None, now: float) -> float | None:
-    """Seconds to wait, at least 0, from either form of `Retry-After`; None when there is none or it is unreadable."""
-    if text is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _printable(text: str) -> str:

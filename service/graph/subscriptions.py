@@ -5,8 +5,9 @@ Source: https://learn.microsoft.com/graph/api/resources/subscription and the pag
 Never reauthorize and renew one subscription within 10 minutes; renewing does both (graph-contract 4).
 """
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +15,8 @@ import msgspec
 
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable
+from service.graph.auth import Tokens
+from service.graph.body import BodyCut, BodyTooLarge, read_body
 from service.graph.subscription import (
     Kind,
     NewSubscription,
@@ -28,15 +31,9 @@ from service.settings import Tenant
 # Creating waits for two handshakes of up to 10 s each (graph-contract 2). Real seconds.
 REQUEST_SECONDS = 40.0
 MOST_PAGES = 100
+MOST_BODY_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
-
-
-class Tokens(Protocol):
-    """Where access tokens come from."""
-
-    async def token(self, tenant: Tenant) -> str:
-        """A valid token; raises `TenantMustWait` with cause `no_token`."""
 
 
 class _Page(msgspec.Struct):
@@ -46,7 +43,7 @@ class _Page(msgspec.Struct):
 
 class Subscriptions:
     """Calls to Graph. Each raises `SubscriptionError`, `TenantMustWait` or `GraphUnavailable`, and nothing is tried
-    twice: the keeper comes again anyway.
+    twice, save once with a new token: the keeper comes again anyway.
     """
 
     def __init__(
@@ -116,7 +113,24 @@ class Subscriptions:
         return answer
 
     async def _request(self, kind: Kind, tenant: Tenant, method: str, url: str, body: object) -> bytes:
-        headers = {"Authorization": f"Bearer {await self._tokens.token(tenant)}", "Accept": "application/json"}
+        """A good answer's body. A refused token is replaced once: it may have been revoked before its time."""
+        token = await self._tokens.token(tenant)
+        status, headers, answer = await self._exchange(token, method, url, body)
+        if status == 401:
+            self._tokens.invalidate(tenant, token)
+            status, headers, answer = await self._exchange(await self._tokens.token(tenant), method, url, body)
+        if error := interpret(kind, status, headers, answer, self._clock.now()):
+            raise error
+        return answer
+
+    async def _exchange(self, token: str, method: str, url: str, body: object) -> tuple[int, Mapping[str, str], bytes]:
+        """One request over the wire, measured. Raises `GraphUnavailable` when there is no whole answer."""
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "client-request-id": str(uuid.uuid4()),
+        }
         if body is not None:
             headers["Content-Type"] = "application/json"
         payload = None if body is None else msgspec.json.encode(body)
@@ -128,21 +142,22 @@ class Subscriptions:
                 data=payload,
                 headers=headers,
                 allow_redirects=False,
+                auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             ) as reply:
-                answer = await reply.read()
+                answer = await read_body(reply, MOST_BODY_BYTES)
                 outcome = _outcome(reply.status)
+                return reply.status, reply.headers, answer
         except TimeoutError as exc:
             outcome = "timeout"
             raise GraphUnavailable(f"Graph did not answer within {REQUEST_SECONDS:g} s.") from exc
+        except (aiohttp.ClientPayloadError, BodyCut, BodyTooLarge) as exc:
+            outcome = "cut"
+            raise GraphUnavailable("Graph's answer was cut, or too large to be one.") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise GraphUnavailable(f"Graph could not be asked: {type(exc).__name__}.") from exc
         finally:
-            spent = self._clock.real_seconds(self._clock.now() - started)
-            self._metrics.graph_seconds.labels("subscriptions", outcome).observe(spent)
-        if error := interpret(kind, reply.status, reply.headers, answer, self._clock.now()):
-            raise error
-        return answer
+            self._metrics.graph_seconds.labels("subscriptions", outcome).observe(self._clock.now() - started)
 
 
 def _outcome(status: int) -> str:

@@ -16,13 +16,16 @@ from service.clock import Clock, iso
 from service.emulator.options import EmulatorOptions, TenantOptions
 from service.emulator.server import Emulator, open_emulator
 from service.emulator.subscriptions import Subscription
+from service.graph.auth import ClientSecretTokens
+from service.graph.client import http_session
+from service.graph.clouds import endpoints
 from service.graph.subscription import NewSubscription, SubscriptionGone
 from service.graph.subscriptions import Subscriptions
 from service.keeper import keep
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, client_state
 from service.receiver import KafkaStore, receiver_site
-from service.settings import ClientState, Keeper, Receiver, Secret, Settings, Tenant
+from service.settings import ClientState, Graph, Keeper, Receiver, Secret, Settings, Tenant
 from service.stream.topics import Topics
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings
 
@@ -30,24 +33,6 @@ SECONDS = 60.0
 KEY = "a key of at least sixteen"
 CONTOSO = TenantOptions()
 FABRIKAM = TenantOptions(id="fab00000-1111-4222-8333-444455556666", name="fabrikam")
-
-
-class Login:
-    """Asks the emulator for a token each time."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = url
-
-    async def token(self, tenant: Tenant) -> str:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": tenant.client_id,
-            "client_secret": tenant.client_secret.reveal(),
-            "scope": f"{self._url}/.default",
-        }
-        async with self._http.post(f"{self._url}/{tenant.id}/oauth2/v2.0/token", data=form) as reply:
-            return str((await reply.json())["access_token"])
 
 
 @dataclass
@@ -77,8 +62,10 @@ class World:
             await asyncio.wait({task})
 
     def subscriptions(self, metrics: Metrics | None = None) -> Subscriptions:
-        login = Login(self.http, self.emulator.url)
-        return Subscriptions(self.http, login, self.emulator.url, metrics or Metrics(), self.clock)
+        graph = Graph(cloud="custom", root_url=self.emulator.url, login_url=self.emulator.url)
+        metrics = metrics or Metrics()
+        tokens = ClientSecretTokens(self.http, endpoints(graph), self.clock, metrics)
+        return Subscriptions(self.http, tokens, self.emulator.url, metrics, self.clock)
 
     def live(self, tenant: TenantOptions = CONTOSO) -> list[Subscription]:
         found = self.emulator.world.subscriptions.live()
@@ -116,7 +103,7 @@ async def open_world(
     await create_topics(kafka_part)
     gatekeeper = Gatekeeper({one.id: name for name, one in tenants.items()}, {1: KEY.encode()})
     async with (
-        aiohttp.ClientSession() as http,
+        http_session() as http,
         open_emulator(chosen, clock) as emulator,
         KafkaStore(kafka_part, Topics(prefix), 2.0) as store,
         receiver_site(Receiver(host="127.0.0.1", port=0), gatekeeper, store, Metrics(), clock) as site,
@@ -316,6 +303,17 @@ async def test_graph_out_of_order_is_waited_for(kafka: str, prefix: str) -> None
         async with world.keeping() as metrics:
             await until(lambda: expiry(metrics) > 0)
         assert calls(metrics, "list", "failed") == 4
+
+
+async def test_revoked_token_is_replaced_at_once(kafka: str, prefix: str) -> None:
+    """401 is answered with a new token and the same request, once."""
+    async with open_world(kafka, prefix) as world, world.keeping() as metrics:
+        await until(lambda: expiry(metrics) > 0)
+        seen = calls(metrics, "list")
+        world.emulator.world.tokens.expire_all()
+        await until(lambda: calls(metrics, "list") > seen + 2)
+
+        assert calls(metrics, "list", "failed") == 0
 
 
 async def test_without_public_url_it_is_idle_and_says_so(kafka: str, prefix: str) -> None:

@@ -20,7 +20,6 @@ from service.graph.subscription import (
     SubscriptionGone,
     describe_error,
     interpret,
-    retry_after_seconds,
 )
 from service.upkeep import is_due, judge_conflict, next_wait, plan, wish
 
@@ -88,15 +87,11 @@ def test_conflict_names_the_existing_subscription() -> None:
 
 
 def test_throttling_waits_as_long_as_graph_says() -> None:
-    """Both forms of Retry-After; a made-up minute without one."""
+    """A made-up minute without Retry-After."""
     for headers, seconds in (({"Retry-After": "17"}, 17.0), ({}, 60.0)):
         error = answered("list", 429, headers=headers)
         assert isinstance(error, TenantMustWait)
         assert error.wait_seconds == seconds
-
-    assert retry_after_seconds("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_770.0) == 7.0
-    assert retry_after_seconds("soon", NOW) is None
-    assert retry_after_seconds("-5", NOW) is None
 
 
 @given(
