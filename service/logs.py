@@ -23,7 +23,9 @@ MASK = "***"
 # A broker outage makes aiokafka say the same sentence several times a second, in every client of the process.
 SECONDS_BETWEEN_REPEATS = 30.0
 # These pass by themselves when topics are new or leaders move; they are told only if they last this long.
-HARMLESS = re.compile(r"NotLeaderForPartition|LeaderNotAvailable|Unable to request metadata")
+HARMLESS = re.compile(
+    r"NotLeaderForPartition|LeaderNotAvailable|Unable to request metadata|not found in cluster metadata|auto-create"
+)
 SECONDS_OF_GRACE = 10.0
 MOST_KEYS = 500
 

@@ -1,0 +1,152 @@
+"""Settings: file below environment, checked before anything opens, mistakes told in one sentence."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import NODEFAULT
+from msgspec import inspect as types
+
+from service.cli.reference import sorted_entries
+from service.errors import UserError
+from service.settings import Secret, Settings, load, parse_delays
+
+ID = "c0ffee00-1111-4222-8333-444455556666"
+TENANT = {"CALLSTREAM_TENANTS__CONTOSO__ID": ID, "CALLSTREAM_TENANTS__CONTOSO__CLIENT_ID": "app"}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No callstream.toml of the machine takes part."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    """Every setting but a tenant's has one."""
+    assert load({}) == Settings()
+
+
+def test_environment_wins_over_the_file(tmp_path: Path) -> None:
+    """And what only the file says stays."""
+    file = tmp_path / "some.toml"
+    file.write_text('[kafka]\nbootstrap_servers = "file:1"\npartitions = 3\n', encoding="utf-8")
+    found = load({"CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": "env:2"}, file)
+
+    assert found.kafka.bootstrap_servers == "env:2"
+    assert found.kafka.partitions == 3
+
+
+def test_file_is_found_by_argument_variable_or_place(tmp_path: Path) -> None:
+    """In this order."""
+    for name in ("callstream.toml", "variable.toml", "argument.toml"):
+        (tmp_path / name).write_text(f'[kafka]\ntopic_prefix = "{name}"\n', encoding="utf-8")
+    environ = {"CALLSTREAM_CONFIG": str(tmp_path / "variable.toml")}
+
+    assert load(environ, tmp_path / "argument.toml").kafka.topic_prefix == "argument.toml"
+    assert load(environ).kafka.topic_prefix == "variable.toml"
+    assert load({}).kafka.topic_prefix == "callstream.toml"
+
+
+def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
+    """Kubernetes mounts secrets as files; the newline that editors add is no part of it."""
+    file = tmp_path / "secret"
+    file.write_text("hunter2hunter2\n", encoding="utf-8")
+    found = load({**TENANT, "CALLSTREAM_TENANTS__CONTOSO__CLIENT_SECRET_FILE": str(file)})
+
+    secret = found.tenants["contoso"].client_secret
+    assert secret.reveal() == "hunter2hunter2"
+    assert "hunter2" not in f"{found!r} {secret} {secret!r}"
+    assert not Secret("")
+
+
+def test_every_documented_variable_is_understood() -> None:
+    """`docs/settings.md` is made of the same list."""
+    for entry in sorted_entries():
+        variable = entry.variable.replace("<NAME>", "CONTOSO").replace("<N>", "1")
+        value = {
+            "retry.delays": "5s,1m",
+            "tenants.<name>.id": ID,
+            "graph.request_timeout_seconds": "3",
+            "graph.cloud": "global",
+        }.get(entry.name)
+        if value is None:
+            is_given = entry.default not in (NODEFAULT, "") and not isinstance(entry.kind, types.CustomType)
+            value = str(entry.default) if is_given else "sixteen characters or more"
+        found = load({**TENANT, variable: value})
+        if "<" not in entry.name:
+            where: object = found
+            for part in entry.name.split("."):
+                where = getattr(where, part)
+            shown = ",".join(where) if isinstance(where, tuple) else str(where)
+            assert shown in (value, f"{value}.0")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"CALLSTREAM_KAFKA__PARTITION": "3"}, "partition is not known"),
+        ({"CALLSTREAM_KAFKAA__X": "3"}, "kafkaa"),
+        ({"CALLSTREAM_KAFKA__PARTITIONS": "many"}, "kafka.partitions"),
+        ({"CALLSTREAM_KAFKA__PARTITIONS": "0"}, "kafka.partitions"),
+        ({"CALLSTREAM_KAFKA__PARTITIONS__X": "1"}, "kafka.partitions"),
+        ({"CALLSTREAM_KAFKA__TOPIC_PREFIX": "no spaces"}, "kafka.topic_prefix"),
+        ({"CALLSTREAM_RECEIVER__PORT": "70000"}, "receiver.port"),
+        ({"CALLSTREAM_KEEPER__SUBSCRIPTION_MINUTES": "5000"}, "keeper.subscription_minutes"),
+        ({"CALLSTREAM_LOG__LEVEL": "loud"}, "log.level"),
+        ({"CALLSTREAM_RETRY__DELAYS": "1h,10m"}, "retry.delays"),
+        ({"CALLSTREAM_RETRY__DELAYS": ""}, "retry.delays"),
+        ({"CALLSTREAM_CLIENT_STATE__KEYS__1": "short"}, "client_state.keys.1"),
+        ({"CALLSTREAM_CLIENT_STATE__KEYS__FIRST": "sixteen characters"}, "client_state.keys.first"),
+        ({**TENANT, "CALLSTREAM_TENANTS__CONTOSO__ID": "contoso.com"}, "tenants.contoso.id"),
+        ({"CALLSTREAM_TENANTS__CONTOSO__ID": ID}, "client_id"),
+        ({"CALLSTREAM_TENANTS__CON TOSO__ID": ID, "CALLSTREAM_TENANTS__CON TOSO__CLIENT_ID": "a"}, "Tenant name"),
+        ({**TENANT, "CALLSTREAM_TENANTS__B__ID": ID.upper(), "CALLSTREAM_TENANTS__B__CLIENT_ID": "b"}, "same id"),
+        ({"CALLSTREAM_GRAPH__CLOUD": "custom"}, "graph.root_url"),
+        ({"CALLSTREAM_GRAPH__REQUEST_TIMEOUT_SECONDS": "20"}, "graph.request_timeout_seconds"),
+        ({"CALLSTREAM_CONFIG": "/nowhere/x.toml"}, "/nowhere/x.toml"),
+        ({**TENANT, "CALLSTREAM_TENANTS__CONTOSO__CLIENT_SECRET_FILE": "/nowhere/y"}, "/nowhere/y"),
+    ],
+)
+def test_mistake_is_one_sentence_that_names_its_place(environ: dict[str, str], words: str) -> None:
+    """A person can put it right; nothing has been opened."""
+    with pytest.raises(UserError) as caught:
+        load(environ)
+
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_wrong_secret_is_not_in_the_message() -> None:
+    """A sentence for a person ends in a log."""
+    with pytest.raises(UserError) as caught:
+        load({"CALLSTREAM_CLIENT_STATE__KEYS__1": "hunter2"})
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_broken_file_is_one_sentence(tmp_path: Path) -> None:
+    """TOML or not even text."""
+    for content in (b"[kafka", b"\xff\xfe"):
+        (tmp_path / "callstream.toml").write_bytes(content)
+        with pytest.raises(UserError, match=r"callstream\.toml is not TOML"):
+            load({})
+
+
+def test_delays_are_seconds() -> None:
+    """`s`, `m` and `h`."""
+    assert parse_delays(("5s", "1m", "2h")) == (5.0, 60.0, 7200.0)
+
+
+names = st.lists(st.text("ABCKFN_", min_size=1, max_size=6) | st.sampled_from(["KAFKA", "TENANTS", "KEYS"]), max_size=4)
+
+
+@given(st.dictionaries(names.map(lambda parts: "CALLSTREAM_" + "__".join(parts)), st.text(max_size=10), max_size=4))
+def test_no_environment_raises_anything_but_a_user_error(environ: dict[str, str]) -> None:
+    """A traceback at start is a bug."""
+    environ.pop("CALLSTREAM_CONFIG", None)
+    try:
+        load(environ)
+    except UserError as error:
+        assert str(error).endswith((".", "!", "?"))  # noqa: PT017 - an error is only one of the outcomes
