@@ -1,6 +1,8 @@
 """Composition root of the emulator: everything opened in order, closed in the opposite one."""
 
+import asyncio
 import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from service.errors import UserError
 
 LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
 SHUTDOWN_REAL_SECONDS = 1.0
+SETTLING_TURNS = 4
+BACKLOG = 512
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,19 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
             handler_cancellation=True,
             shutdown_timeout=SHUTDOWN_REAL_SECONDS,
         )
-        await runner.setup()
+        listener = _listen(options)
         try:
-            url = await _listen(runner, options)
+            await runner.setup()
+            await web.SockSite(runner, listener, ssl_context=options.ssl_context).start()
             maker.first_calls()
             background.start(Announcer(world).run(), "announcements")
             if options.rate > 0:
                 background.start(maker.keep_making(), "new calls")
-            yield Emulator(url, world, maker, background)
+            yield Emulator(_url(listener, options), world, maker, background)
         finally:
+            await _stop_accepting(listener)
             await runner.cleanup()
+            listener.close()
             await background.close()
 
 
@@ -103,14 +110,27 @@ def _application(world: World, maker: Maker) -> web.Application:
     return app
 
 
-async def _listen(runner: web.AppRunner, options: EmulatorOptions) -> str:
-    site = web.TCPSite(runner, options.host, options.port, ssl_context=options.ssl_context)
+def _listen(options: EmulatorOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        await site.start()
+        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
     except OSError as exc:
         why = "is taken" if exc.errno == errno.EADDRINUSE else f"cannot be opened ({exc.strerror})"
         message = f"Port {options.port} on {options.host} {why}; choose another with --port."
         raise UserError(message, exit_code=1) from None
-    host, port = runner.addresses[0][:2]
+
+
+def _url(listener: socket.socket, options: EmulatorOptions) -> str:
+    host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - only compared
     return f"{'https' if options.ssl_context else 'http'}://{shown}:{port}"
+
+
+async def _stop_accepting(listener: socket.socket) -> None:
+    """Lets connections accepted a moment ago reach aiohttp before its server closes.
+
+    asyncio takes two turns of the loop for that, and a server closed in between leaves the connection open for ever.
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(SETTLING_TURNS):
+        await asyncio.sleep(0)
