@@ -242,7 +242,7 @@ class Exchange:
                 if tries.throttled >= self._settings.tries:
                     raise error
             case "failed":
-                await self._pause(bad, tries)
+                await self._pause(bad, subject, tries)
             case _:
                 raise GraphUnavailable(bad.sentence)
 
@@ -257,12 +257,17 @@ class Exchange:
         wait = self._gates.must_wait(subject.tenant_name, cause, seconds, sentence)
         return TenantMustWait(cause, wait, sentence)
 
-    async def _pause(self, bad: Bad, tries: _Tries) -> None:
-        """The growing, jittered wait before the next try. Raises GraphUnavailable when there is none."""
+    async def _pause(self, bad: Bad, subject: Subject, tries: _Tries) -> None:
+        """The growing, jittered wait before the next try.
+
+        Where there is none, raises TenantMustWait if the failures have become the tenant's, which is no attempt of this
+        record, else GraphUnavailable.
+        """
         tries.failed += 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 3.0 ** (tries.failed - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
         pause = bad.retry_after_seconds if bad.retry_after_seconds is not None else pause
         if tries.failed >= self._settings.tries or pause > LONGEST_PAUSE:
+            self._gates.check(subject.tenant_name)
             raise GraphUnavailable(bad.sentence)
         await self._clock.sleep(pause)
 

@@ -1,7 +1,7 @@
 """Shell: one attempt to read one version of a call record whole: its first page, the further ones, the same version."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -31,8 +31,10 @@ log = structlog.get_logger()
 class Forms:
     """What this process has learnt of Graph."""
 
-    is_combined_refused: bool = False
-    """Graph does not take both expansions in one request (contract 6.1: used in the field, not documented)."""
+    combined_refused: set[str] = field(default_factory=set)
+    """Tenants (names) for which Graph does not take both expansions in one request (contract 6.1: used in the field,
+    not documented).
+    """
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,18 @@ class Reading:
 
     async def _first(self) -> tuple[CallRecord, bool]:
         """The record with the first page of its sessions, and whether its participants came with it."""
-        if not self._forms.is_combined_refused:
+        tenant = self._subject.tenant_name
+        if tenant not in self._forms.combined_refused:
             try:
                 return await self._record(protocol.EXPAND_ALL), True
             except Rejected as exc:
                 if exc.status != 400:
                     raise
         record = await self._record(protocol.EXPAND_SESSIONS)
-        if not self._forms.is_combined_refused:
+        if tenant not in self._forms.combined_refused:
             # Known only now: had it been the id, this would have been refused as well.
-            self._forms.is_combined_refused = True
-            log.warning("Graph takes one expansion at a time; participants are read apart from now on")
+            self._forms.combined_refused.add(tenant)
+            log.warning("Graph takes one expansion at a time; participants are read apart from now on", tenant=tenant)
         return record, False
 
     async def _record(self, expand: str) -> CallRecord:
