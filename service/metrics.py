@@ -23,6 +23,7 @@ REJECTED = (
     "too_many",
     "too_slow",
     "cut",
+    "busy",
     "content_type",
     "path",
     "not_stored",

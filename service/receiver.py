@@ -1,5 +1,5 @@
-"""Shell: the public site that Graph posts to. `/notifications` and `/lifecycle` both take both kinds of notification and
-the validation handshake, because Graph validates either URL at any time (graph-contract 2).
+"""Shell: the public site that Graph posts to. `/notifications` and `/lifecycle` both take both kinds of item, and the
+validation handshake, because Graph validates either URL at any time (graph-contract 2).
 
 202 says that every good item is durable, or that there was nothing good in it: the guidance is to acknowledge and drop
 what is not ours (graph-contract 3.6). 503 makes Graph repeat the whole POST for up to 4 hours. 4xx is for what is no
@@ -40,6 +40,8 @@ RETRY_AFTER_SECONDS = 10
 MAX_CONNECTIONS = 1000
 DRAIN_SECONDS = 10.0
 SECONDS_BETWEEN_LINES = 1.0  # for each reason; an attacker must not fill the disk
+MOST_HELD_BYTES = 64 * 1024 * 1024
+SMALL_BODY_BYTES = 64 * 1024
 ITEMS_AT_A_TIME = 500  # judged before others get the loop: some 5 ms
 
 log = structlog.get_logger()
@@ -96,6 +98,47 @@ def receiver_app(
     return app
 
 
+class _Bodies:
+    """Reads bodies, and bounds what all those being read hold together: anyone can post, and a thousand connections
+    with the largest body each would be gigabytes. Small ones always pass, so a flood of large ones does not shut
+    Graph out, whose own are some kilobytes.
+    """
+
+    def __init__(self, most_bytes: int, timeout_seconds: float) -> None:
+        self._most_bytes = most_bytes
+        self._timeout_seconds = timeout_seconds
+        self._most_held_bytes = max(MOST_HELD_BYTES, most_bytes)  # one body alone must fit
+        self._held_bytes = 0
+
+    async def read(self, request: web.Request) -> bytes:
+        """The whole body. Raises `Rejected`."""
+        if (request.content_length or 0) > self._most_bytes:
+            raise self._too_large()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    self._held_bytes += len(chunk)
+                    self._check(len(body))
+        except TimeoutError:
+            raise Rejected(408, "too_slow", f"The body took longer than {self._timeout_seconds:g} s.") from None
+        except (web.RequestPayloadError, ConnectionError):
+            raise Rejected(400, "cut", "The body ended early or is not framed as HTTP demands.") from None
+        finally:
+            self._held_bytes -= len(body)
+        return bytes(body)
+
+    def _check(self, size_bytes: int) -> None:
+        if size_bytes > self._most_bytes:
+            raise self._too_large()
+        if size_bytes > SMALL_BODY_BYTES and self._held_bytes > self._most_held_bytes:
+            raise Rejected(503, "busy", "Too many large bodies are arriving at once; send it again.")
+
+    def _too_large(self) -> Rejected:
+        return Rejected(413, "too_large", f"The body is larger than {self._most_bytes} bytes.")
+
+
 class _Receiver:
     def __init__(
         self,
@@ -110,6 +153,7 @@ class _Receiver:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._bodies = _Bodies(settings.max_body_bytes, settings.read_timeout_seconds)
         self._limit = RateLimit(SECONDS_BETWEEN_LINES)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -121,8 +165,7 @@ class _Receiver:
             return web.Response(body=token, content_type="text/plain", headers=headers)
         with self._metrics.receive_seconds.time():
             _check_headers(request)
-            body = await _read_body(request, self._settings.max_body_bytes, self._settings.read_timeout_seconds)
-            await self._take(body)
+            await self._take(await self._bodies.read(request))
         return web.Response(status=202)
 
     async def _take(self, body: bytes) -> None:
@@ -217,7 +260,7 @@ class _Receiver:
             )
 
 
-_BODY_UNREAD = ("too_large", "too_slow", "content_type", "path", "cut")
+_BODY_UNREAD = ("too_large", "too_slow", "content_type", "path", "cut", "busy")
 _WHAT_TO_DO = {
     "tenant": "Add the tenant to the settings, or delete the subscription that someone else left on this URL.",
     "client_state": "Is this subscription older than the clientState keys in the settings? Then delete it.",
@@ -244,25 +287,6 @@ def _check_headers(request: web.Request) -> None:
         raise Rejected(415, "content_type", "The content type must be application/json.")
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
         raise Rejected(415, "content_type", "The body must not be compressed.")
-
-
-async def _read_body(request: web.Request, most_bytes: int, timeout_seconds: float) -> bytes:
-    """The whole body, never holding more than `most_bytes` and one chunk. Raises `Rejected`."""
-    too_large = Rejected(413, "too_large", f"The body is larger than {most_bytes} bytes.")
-    if (request.content_length or 0) > most_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > most_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise Rejected(408, "too_slow", f"The body took longer than {timeout_seconds:g} s.") from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise Rejected(400, "cut", "The body ended early or is not framed as HTTP demands.") from None
-    return bytes(body)
 
 
 def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None) -> web.Response:

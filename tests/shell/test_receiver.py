@@ -298,6 +298,29 @@ async def test_chunked_body_is_bounded_too() -> None:
         assert running.count("receiver_rejected", reason="too_large") == 1
 
 
+async def test_flood_of_large_bodies_does_not_shut_out_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held in memory is bounded over all connections; Graph's own bodies are small."""
+    monkeypatch.setattr("service.receiver.MOST_HELD_BYTES", 0)
+    head = (
+        b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 240000\r\n\r\n"
+    )
+    async with open_receiver(max_body_bytes=250_000) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.site.port)
+        writer.write(head + b" " * 200_000)
+
+        async def large_is_answered(status: int) -> bool:
+            return (await running.post(b" " * 100_000))[0] == status
+
+        await until(lambda: large_is_answered(503))
+        assert (await running.post({"value": [item()]}))[0] == 202
+        assert running.count("receiver_rejected", reason="busy") >= 1
+
+        writer.write(b" " * 40_000)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")  # whole, and no JSON
+        writer.close()
+        await until(lambda: large_is_answered(400))
+
+
 async def test_body_that_trickles_in_is_408() -> None:
     """A slow sender holds a connection for the read timeout at most."""
     head = b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
