@@ -6,6 +6,7 @@ import signal
 import typer
 
 from service.clock import Clock
+from service.emulator.odata import GUID
 from service.emulator.options import (
     DEMO_CLIENT_ID,
     DEMO_CLIENT_SECRET,
@@ -73,6 +74,9 @@ def _tenants(
     given = names or []
     if len(given) > len(ids):
         raise UserError("Give a --tenant-id for every --tenant-name.")
+    wrong = next((one for one in ids if not GUID.fullmatch(one)), None)
+    if wrong is not None:
+        raise UserError(f"--tenant-id {wrong} is no GUID.")
     defaults = [f"contoso{number + 1 if number else ''}" for number in range(len(ids))]
     all_names = given + defaults[len(given) :]
     if len({name.lower() for name in (*ids, *all_names)}) < 2 * len(ids):

@@ -77,10 +77,12 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
                 background.start(maker.keep_making(), "new calls")
             yield Emulator(_url(listener, options), world, maker, background)
         finally:
-            await _stop_accepting(listener)
-            await runner.cleanup()
-            listener.close()
-            await background.close()
+            try:
+                await _stop_accepting(listener)
+                await runner.cleanup()
+            finally:
+                listener.close()
+                await background.close()
 
 
 def _build(options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background) -> World:

@@ -70,7 +70,8 @@ async def test_a_taken_port_is_one_sentence() -> None:
         {"speed": 0.0},
         {"rate": -1.0},
         {"tenant_name": ["a", "b"]},
-        {"tenant_id": ["x", "x"]},
+        {"tenant_id": [DEMO_TENANT_ID, DEMO_TENANT_ID]},
+        {"tenant_id": ["contoso"]},
     ],
 )
 async def test_wrong_options_are_refused(options: dict[str, float | list[str]]) -> None:

@@ -128,7 +128,7 @@ async def test_the_same_subscription_again_is_409_with_its_id() -> None:
     async with emulated() as client, subscriber() as hook:
         created = await _create(client, hook, changeType="created,updated")
         clock = client.emulator.world.clock
-        twin = {"changeType": "updated,created", "resource": "/communications/callRecords"}
+        twin: dict[str, Any] = {"changeType": "updated,created", "resource": "/communications/callRecords"}
         again = await client.post(PATH, subscription(hook.url, clock, **twin))
         other = await client.post(PATH, subscription(hook.url, clock))
 
