@@ -78,6 +78,8 @@ def properties(node: Address, cluster: Sequence[Address], folder: Path) -> str:
         "offsets.topic.num.partitions": 8,  # 50 by default: they are created at the first use, one by one
         "transaction.state.log.num.partitions": 8,
         "group.initial.rebalance.delay.ms": 0,
+        # Tests of dead members need not wait for the 6 s that are the least elsewhere.
+        "group.min.session.timeout.ms": 1000,
         "broker.session.timeout.ms": 5000,  # 9 s by default: how long a killed broker is kept from coming back
         "broker.heartbeat.interval.ms": 1000,
         "num.io.threads": 4,
