@@ -129,7 +129,7 @@ class TenantGates:
         self._clock = clock
         self._gates = {name: _Gate(SlidingWindow(self._total, clock)) for name in tenant_names}
         for name in self._gates:
-            metrics.tenant_waiting.labels(name).set_function(self._waiting_gauge(name))
+            metrics.tenant_waiting.labels(name).set_function(Waiting(self, name))
 
     def waiting_seconds(self, name: str) -> float:
         """How long the tenant must wait before it is asked anything; 0 when it need not."""
@@ -214,9 +214,6 @@ class TenantGates:
         )
         if was_probe or is_outage:
             self.must_wait(name, "outage", None, "most requests to Graph fail for this tenant")
-
-    def _waiting_gauge(self, name: str) -> "Waiting":
-        return Waiting(self, name)
 
 
 @dataclass(frozen=True)
