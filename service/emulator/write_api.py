@@ -29,8 +29,7 @@ async def post_session(request: web.Request) -> web.StreamResponse:
     call, document = _open(request)
     sessions = document.setdefault("sessions", [])
     session = _with_id(body, sessions, "session")
-    for segment in session.get("segments") or []:
-        segment.setdefault("id", str(uuid.uuid4()))
+    _name_segments(session)
     sessions.append(session)
     return _save(request, call, document, session, 201)
 
@@ -42,8 +41,7 @@ async def patch_session(request: web.Request) -> web.StreamResponse:
     session = _session(request, document)
     _check_same_id(body, session)
     merge(session, body)
-    for segment in session.get("segments") or []:
-        segment.setdefault("id", str(uuid.uuid4()))
+    _name_segments(session)
     return _save(request, call, document, session, 200)
 
 
@@ -188,6 +186,13 @@ def _with_id(body: Document, siblings: list[Document], what: str) -> Document:
         raise Refusal(409, "Conflict", f"A {what} with id '{given}' already exists.")
     head = {"@odata.type": body.pop("@odata.type")} if "@odata.type" in body else {}
     return {**head, "id": str(given) if given is not None else str(uuid.uuid4()), **body}
+
+
+def _name_segments(session: Document) -> None:
+    """Gives an id to every segment that came without."""
+    for segment in session.get("segments") or []:
+        if segment.get("id") is None:
+            segment["id"] = str(uuid.uuid4())
 
 
 def _check_same_id(body: Document, found: Document) -> None:

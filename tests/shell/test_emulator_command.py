@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -36,6 +38,16 @@ async def test_the_printed_settings_are_settings() -> None:
 
         assert settings.graph.root_url == emulator.url
         assert settings.tenants["contoso"].id == DEMO_TENANT_ID
+
+
+def test_the_emulator_shares_no_code_with_the_service_under_test() -> None:
+    """A mistake in the service's own reading cannot hide in the stand-in."""
+    code = "import sys, service.cli.emulate; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    rooms = ("service.record", "service.stream", "service.graph", "service.receiver", "service.notification")
+
+    assert "service.emulator.server" in modules
+    assert [name for name in modules if name.startswith(rooms)] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

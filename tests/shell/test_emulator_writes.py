@@ -102,7 +102,12 @@ async def test_seed_004_creates_reads_and_changes_a_session() -> None:
     async with emulated() as client:
         path = f"{record_path(add_record(client), 'beta')}/sessions"
         segment = _sample("000_create_segments.request.json")
-        body = {"modalities": ["audio", "String"], "isTest": True, "segments": [segment], "somethingNew": {"a": [1]}}
+        body = {
+            "modalities": ["audio", "String"],
+            "isTest": True,
+            "segments": [segment | {"id": None}],
+            "somethingNew": {"a": [1]},
+        }
         made = (await client.post(path, body)).json
         plain = (await client.get(f"{path}/{made['id']}")).json
         whole = (await client.get(f"{path}('{made['id']}')?$expand=segments")).json
@@ -110,7 +115,7 @@ async def test_seed_004_creates_reads_and_changes_a_session() -> None:
         listed = (await client.get(f"{path}?$expand=segments")).json["value"]
 
         assert made["somethingNew"] == {"a": [1]}
-        assert "id" in made["segments"][0]
+        assert len(made["segments"][0]["id"]) == 36
         assert "segments" not in plain
         assert whole["segments"] == made["segments"]
         assert (changed.status, changed.json["isTest"], changed.json["caller"]) == (200, False, {"name": "laptop"})
