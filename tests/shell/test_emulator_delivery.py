@@ -211,8 +211,9 @@ async def test_a_removed_subscription_gets_nothing_more() -> None:
 
 async def test_reauthorization_is_asked_for_before_the_end() -> None:
     """On the lifecycle URL, without resource or changeType, again and again until it is renewed."""
-    clock = Clock(speed=5000)
-    async with subscribed(clock, {"minutes": 50}, delivery=FAST) as (client, hook, subscription_id):
+    clock = Clock(speed=2000)
+    often = {"delivery": FAST, "reauthorize_repeat_seconds": 60.0}
+    async with subscribed(clock, {"minutes": 120}, **often) as (client, hook, subscription_id):
         await until(lambda: len(hook.items) >= 2)
         item = hook.items[0]
 
