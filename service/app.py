@@ -108,10 +108,11 @@ async def open_service(
             await parts.open_worker(service, stack)
         else:
             await parts.open_topics(service, stack)
-        if "keep" in chosen:
-            await parts.open_keeper(service, stack)
         if "receive" in chosen:
             await parts.open_receiver(service, stack)
+        if "keep" in chosen:
+            # After the receiver: creating a subscription makes Graph ask for the handshake at once.
+            await parts.open_keeper(service, stack)
         try:
             yield service
         finally:

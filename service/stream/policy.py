@@ -162,7 +162,9 @@ def after_failure(
     if isinstance(error, RecordNotFound) and now - first_seen(notification) >= rules.not_ready_seconds:
         return dead(tried, "unavailable", str(error), entry)
     if not isinstance(error, RecordNotFound) and tried.attempt >= rules.most_attempts:
-        return dead(tried, error.reason, str(error), entry)
+        # Its kinds (a record that kept changing, a refused link) are one reason to whoever reads dead letters.
+        reason = GraphUnavailable.reason if isinstance(error, GraphUnavailable) else error.reason
+        return dead(tried, reason, str(error), entry)
     return later(tried, error.reason, rules.tier(tried.attempt), rules, now)
 
 

@@ -3,12 +3,13 @@
 What a topic's configuration must be, and why, is design section 3. Names have a configurable prefix.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.partitioner import murmur2
 
 from service.errors import UserError
@@ -16,6 +17,7 @@ from service.settings import Kafka
 
 KINDS = ("audio", "video", "screen-sharing", "other")
 DAY_MS = 24 * 3600 * 1000
+CONFIG_TRIES, CONFIG_WAIT_SECONDS = 20, 0.1
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -169,13 +171,22 @@ async def _default_replication(admin: AIOKafkaAdminClient) -> int:
 
 
 async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    """Topic → its configuration. A topic that was created a moment ago may be unknown to the broker that is asked."""
     found: dict[str, dict[str, str]] = {}
-    for response in responses:
-        for code, message, _, name, entries in response.resources:
-            if code:
-                raise KafkaError(f"The configuration of {name} cannot be read: {message or for_code(code).__name__}")
-            found[name] = {entry[0]: entry[1] for entry in entries}
+    for _ in range(CONFIG_TRIES):
+        missing = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names if name not in found]
+        if not missing:
+            break
+        for response in await admin.describe_configs(missing):
+            for code, message, _, name, entries in response.resources:
+                if not code:
+                    found[name] = {entry[0]: entry[1] for entry in entries}
+                elif for_code(code) is not UnknownTopicOrPartitionError:
+                    raise KafkaError(
+                        f"The configuration of {name} cannot be read: {message or for_code(code).__name__}"
+                    )
+        if len(found) < len(names):
+            await asyncio.sleep(CONFIG_WAIT_SECONDS)
     return found
 
 
@@ -189,7 +200,7 @@ def _compare(
         what = f"has {partitions[spec.name]} partitions where {spec.partitions} are needed"
         yield Difference(spec.name, what, fatal=True)
     for setting, wanted in spec.config.items():
-        actual = configs[spec.name].get(setting)
+        actual = configs.get(spec.name, {}).get(setting)
         if actual is not None and set(actual.split(",")) != set(wanted.split(",")):
             # A queue that compacts forgets notifications; a ledger that does not grows for ever or forgets versions.
             fatal = setting == "cleanup.policy" and ("compact" in actual) != ("compact" in wanted)

@@ -41,20 +41,22 @@ def notice(name: str, **fields: object) -> Notification:
 def shaped(name: str, version: int, events: int = 2, size: int = 40) -> ShapedRecord:
     """A version of a call with so many events, each of at least `size` bytes."""
     key = f"{TENANT}/{call_id(name)}/{version}"
-    messages = [("audio", b'{"id":"%s/%d","x":"%s"}' % (key.encode(), i, b"x" * size), f"{key}/{i}") for i in range(events)]
+    padding = b"x" * size
+    messages = [("audio", b'{"id":"%s/%d","x":"%s"}' % (key.encode(), i, padding), f"{key}/{i}") for i in range(events)]
     return ShapedRecord(version, messages, b'{"id":"%s"}' % key.encode(), "2026-11-22T10:00:00Z", events * size, "now")
+
+
+Answer = ShapedRecord | CallstreamError | Callable[[Progress], Awaitable[ShapedRecord]]
 
 
 @dataclass
 class ScriptedGraph:
     """Answers looks: for each call a list of answers, the last of which is repeated."""
 
-    answers: dict[str, list[ShapedRecord | CallstreamError | Callable[[Progress], Awaitable[ShapedRecord]]]] = field(
-        default_factory=dict
-    )
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
     looks: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    def say(self, name: str, *answers: ShapedRecord | CallstreamError | Callable[[Progress], Awaitable[ShapedRecord]]) -> None:
+    def say(self, name: str, *answers: Answer) -> None:
         """The next answers for a call."""
         self.answers[call_id(name)] = list(answers)
 
@@ -99,7 +101,8 @@ class Bench:
     async def versions(self) -> list[tuple[str, int]]:
         """(event id without its end, version) of the committed call summaries, in order."""
         records = await self.read(self.topics.calls)
-        return [(msgspec.json.decode(record.value)["id"].split("/")[1], header(record, "version")) for record in records]
+        ids = [msgspec.json.decode(record.value)["id"].split("/")[1] for record in records]
+        return [(one, header(record, "version")) for one, record in zip(ids, records, strict=True)]
 
     async def eventually(self, claim: Callable[[], Awaitable[bool]], what: str) -> None:
         """Waits until a claim holds; fails after a deadline far above what is needed."""
@@ -110,7 +113,7 @@ async def eventually(claim: Callable[[], Awaitable[bool]], what: str, seconds: f
     """Waits until a claim holds; fails with `what` after `seconds`."""
     try:
         async with asyncio.timeout(seconds):
-            while not await claim():
+            while not await claim():  # noqa: ASYNC110 - what is waited for tells nobody
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:.0f} s: {what}") from None
@@ -155,7 +158,9 @@ def settings_for(servers: str, prefix: str, **groups: msgspec.Struct) -> Setting
 
 
 @asynccontextmanager
-async def bench(settings: Settings, graph: ScriptedGraph | None = None, clock: Clock | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    settings: Settings, graph: ScriptedGraph | None = None, clock: Clock | None = None
+) -> AsyncIterator[Bench]:
     """A worker on real Kafka with a scripted Graph."""
     graph, clock, metrics = graph or ScriptedGraph(), clock or Clock(), Metrics(tenants=settings.tenants)
     topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)

@@ -2,12 +2,13 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
-from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
+from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, UserError
 from service.graph.client import Progress
 from service.notification import Notification
-from service.settings import Lanes, Retry
+from service.settings import Kafka, Lanes, Retry
 from service.stream.policy import ShapedRecord
 from service.stream.topics import partition_of
 from tests.broker.lane_bench import (
@@ -233,15 +234,10 @@ async def test_a_new_worker_knows_from_the_ledger_what_is_published(kafka: str, 
 
 async def test_topics_with_different_partition_counts_stop_the_lanes_with_a_sentence(kafka: str, prefix: str) -> None:
     """Growing the partitions would split calls between lanes; it is refused, not guessed at."""
-    from service.errors import UserError
-    from service.settings import Kafka
-
     async with bench(settings_for(kafka, prefix)):
         pass
     settings = settings_for(kafka, prefix)
     more = Kafka(bootstrap_servers=kafka, topic_prefix=prefix, partitions=PARTITIONS + 1)
-    import msgspec
-
     async with bench(msgspec.structs.replace(settings, kafka=more)) as lanes:
         with pytest.raises(UserError, match=f"{prefix}.notifications has 3 partitions where 4 are needed"):
             await lanes.worker.task
