@@ -28,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+DEMO_CLIENT_ID = "11111111-2222-4333-8444-555555555555"
+DEMO_SECRET = "emulator-secret"  # noqa: S105 - stands in the README; opens nothing but the emulator
 NIL_TENANT = "00000000-0000-0000-0000-000000000000"
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings file (default: CALLSTREAM_CONFIG, else ./callstream.toml).")
@@ -156,6 +158,8 @@ def emulate(
     rate: Annotated[float, typer.Option(min=0, help="New calls a second.")] = 0.0,
     tenant_id: Annotated[list[str] | None, typer.Option(help="Tenant id; may be repeated.")] = None,
     tenant_name: Annotated[list[str] | None, typer.Option(help="Name for each tenant id.")] = None,
+    client_id: Annotated[str, typer.Option(help="The registered application's id.")] = DEMO_CLIENT_ID,
+    client_secret: Annotated[str, typer.Option(help="Its secret; opens nothing but the emulator.")] = DEMO_SECRET,
     speed: Annotated[float, typer.Option(min=0.001, help="How fast the emulator's clock runs.")] = 1.0,
     open_reads: Annotated[bool, typer.Option("--open", help="Answer reads without a token.")] = False,
     metadata_links: Annotated[
@@ -163,6 +167,9 @@ def emulate(
     ] = False,
     token_seconds: Annotated[float, typer.Option(min=0.001, help="Lifetime of access tokens.")] = 3600.0,
     limits: Annotated[bool, typer.Option(help="Answer 429 above Graph's limits, or only count.")] = True,
+    announce_existing: Annotated[
+        bool, typer.Option(help="Tell a new subscription of the calls that are there already.")
+    ] = True,
 ) -> None:
     """A Graph that anyone can run: call records, subscriptions, notifications, throttling."""
     from service.cli.emulate import emulate_command
@@ -176,10 +183,13 @@ def emulate(
             rate=rate,
             tenant_id=tenant_id,
             tenant_name=tenant_name,
+            client_id=client_id,
+            client_secret=client_secret,
             speed=speed,
             open_reads=open_reads,
             metadata_links=metadata_links,
             token_seconds=token_seconds,
             limits=limits,
+            announce_existing=announce_existing,
         )
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.text import Text
@@ -76,7 +77,10 @@ def _print(record: ConsumerRecord, console: Console, as_json: bool) -> None:
 
 @asynccontextmanager
 async def reader(kafka: Kafka, names: list[str], *, from_beginning: bool) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of all partitions that shows nothing of open or aborted transactions. Without a group."""
+    """A consumer of all partitions that shows nothing of open or aborted transactions. Without a group.
+
+    Where it begins is settled when the block is entered: what is published afterwards is read. Raises `UserError`.
+    """
     consumer = AIOKafkaConsumer(
         **client_options(kafka),
         group_id=None,
@@ -86,8 +90,11 @@ async def reader(kafka: Kafka, names: list[str], *, from_beginning: bool) -> Asy
     try:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
+                partitions = await _partitions(kafka, names)
                 await consumer.start()
-                consumer.assign(await _partitions(consumer, names))
+                consumer.assign(partitions)
+                for partition in partitions:
+                    await consumer.position(partition)
         except (KafkaError, TimeoutError, OSError):
             raise UserError(
                 f"Kafka does not answer at {kafka.bootstrap_servers}; "
@@ -99,13 +106,14 @@ async def reader(kafka: Kafka, names: list[str], *, from_beginning: bool) -> Asy
         await consumer.stop()
 
 
-async def _partitions(consumer: AIOKafkaConsumer, names: list[str]) -> list[TopicPartition]:
-    existing = await consumer.topics()
-    if missing := [name for name in names if name not in existing]:
+async def _partitions(kafka: Kafka, names: list[str]) -> list[TopicPartition]:
+    """Every partition of the topics; asked of the admin client, since a consumer knows only topics it follows."""
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        await admin.start()
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+    finally:
+        await admin.close()
+    if missing := [name for name in names if name not in counts]:
         raise UserError(f"The topic {missing[0]} does not exist yet; `callstream topics` creates it.", exit_code=1)
-    # A topic's partitions are known once the client follows it.
-    consumer.subscribe(names)
-    await consumer._client.set_topics(names)
-    found = [TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name) or ()]
-    consumer.unsubscribe()
-    return found
+    return [TopicPartition(name, number) for name in names for number in range(counts[name])]

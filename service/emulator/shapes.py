@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from service.emulator.refusals import bad_request
+from service.emulator.timespans import DURATIONS, as_iso
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def _check_object(value: dict[str, Any], shape: Shape, path: str) -> None:
             continue
         if name in shape.scalars:
             _require(not isinstance(item, dict | list), place, "a scalar value")
+            if name in DURATIONS and isinstance(item, str):
+                value[name] = as_iso(item)
         elif name in shape.objects:
             _require(isinstance(item, dict), place, "an object")
             _check_object(item, shape.objects[name], place)
