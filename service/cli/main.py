@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from service import __version__
+from service.emulator.options import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from service.errors import UserError
 
 INTERRUPTED = 130
@@ -28,8 +29,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DEMO_CLIENT_ID = "11111111-2222-4333-8444-555555555555"
-DEMO_SECRET = "emulator-secret"  # noqa: S105 - stands in the README; opens nothing but the emulator
 NIL_TENANT = "00000000-0000-0000-0000-000000000000"
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings file (default: CALLSTREAM_CONFIG, else ./callstream.toml).")
@@ -159,7 +158,7 @@ def emulate(
     tenant_id: Annotated[list[str] | None, typer.Option(help="Tenant id; may be repeated.")] = None,
     tenant_name: Annotated[list[str] | None, typer.Option(help="Name for each tenant id.")] = None,
     client_id: Annotated[str, typer.Option(help="The registered application's id.")] = DEMO_CLIENT_ID,
-    client_secret: Annotated[str, typer.Option(help="Its secret; opens nothing but the emulator.")] = DEMO_SECRET,
+    client_secret: Annotated[str, typer.Option(help="Its secret; opens nothing but the emulator.")] = DEMO_CLIENT_SECRET,
     speed: Annotated[float, typer.Option(min=0.001, help="How fast the emulator's clock runs.")] = 1.0,
     open_reads: Annotated[bool, typer.Option("--open", help="Answer reads without a token.")] = False,
     metadata_links: Annotated[
