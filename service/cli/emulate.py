@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+import uuid
+from typing import Any
 
 import typer
 
-from service.clock import Clock
+from service.clock import Clock, iso
 from service.emulator.odata import GUID
 from service.emulator.options import (
     DEMO_CLIENT_ID,
@@ -59,6 +61,7 @@ async def emulate_command(
         announce_existing=announce_existing,
     )
     async with open_emulator(options, Clock(speed)) as emulator:
+        make_room(emulator)
         for line in introduction(emulator):
             typer.echo(line)
         await _until_ended(emulator)
@@ -99,6 +102,25 @@ async def _until_ended(emulator: Emulator) -> None:
             loop.remove_signal_handler(number)
 
 
+def make_room(emulator: Emulator) -> None:
+    """Gives the shown calls a session without segments, as their next version.
+
+    So a segment that is made there is the only one, and seed 001's PATCH, which names none, knows which is meant.
+    """
+    for call in _shown(emulator):
+        document = call.current.unpack()
+        last = document["sessions"][-1] if document["sessions"] else {}
+        session_id = str(uuid.uuid5(uuid.UUID(call.id), "to be written to"))
+        document["sessions"].append({**last, "id": session_id, "segments": []})
+        document["version"] = call.current.number + 1
+        document["lastModifiedDateTime"] = iso(emulator.world.clock.now())
+        emulator.store.add_version(call, document)
+
+
+def _shown(emulator: Emulator) -> list[Call]:
+    return list(emulator.store.calls())[:SHOWN_CALLS]
+
+
 def introduction(emulator: Emulator) -> list[str]:
     """What a person needs to use this emulator: addresses, ids, curl lines, settings."""
     options, url = emulator.world.options, emulator.url
@@ -110,19 +132,26 @@ def introduction(emulator: Emulator) -> list[str]:
     ]
     lines += [f"  tenant {one.name} {one.id}" for one in options.tenants]
     if calls:
-        lines += ["", *_how_to_write(url, calls)]
+        lines += ["", *_how_to_write(url, calls[:SHOWN_CALLS])]
     lines += ["", *_how_to_read(emulator)]
-    return [*lines, "", "Settings for `callstream serve`:", *_settings(emulator), "", "Ctrl-C ends it."]
+    lines += ["", "Settings for `callstream serve`, to be pasted where it will run:", *_settings(emulator)]
+    return [*lines, "", "Ctrl-C ends it."]
 
 
 def _how_to_write(url: str, calls: list[Call]) -> list[str]:
     lines, example = ["Call records that can be written to (under /beta; no token needed):"], ""
-    for call in calls[:SHOWN_CALLS]:
-        session = next((one["id"] for one in call.current.unpack()["sessions"]), "(none yet)")
+    for call in calls:
+        session = _writable_session(call.current.unpack()["sessions"])
         lines.append(f"  call {call.id}  session {session}")
         example = example or f"{url}/beta/communications/callRecords/{call.id}/sessions/{session}/segments"
     body = '{"media": [{"label": "main-audio", "streams": [{"streamId": "1", "streamDirection": "callerToCallee"}]}]}'
     return [*lines, f"  curl -X POST {example} \\", f"    -H 'Content-Type: application/json' -d '{body}'"]
+
+
+def _writable_session(sessions: list[dict[str, Any]]) -> str:
+    """The last without segments, else the first."""
+    empty = [one["id"] for one in sessions if not one.get("segments")]
+    return str(empty[-1] if empty else sessions[0]["id"] if sessions else "(none yet)")
 
 
 def _how_to_read(emulator: Emulator) -> list[str]:
@@ -144,9 +173,11 @@ def _how_to_read(emulator: Emulator) -> list[str]:
 
 def _settings(emulator: Emulator) -> list[str]:
     lines = [
+        "  set -a",
         "  CALLSTREAM_GRAPH__CLOUD=custom",
         f"  CALLSTREAM_GRAPH__ROOT_URL={emulator.url}",
         f"  CALLSTREAM_GRAPH__LOGIN_URL={emulator.url}",
+        "  CALLSTREAM_RECEIVER__HOST=127.0.0.1",
         "  CALLSTREAM_RECEIVER__PUBLIC_URL=http://127.0.0.1:8080",
         "  CALLSTREAM_CLIENT_STATE__KEYS__1=a-key-for-the-emulator",
     ]
@@ -157,4 +188,4 @@ def _settings(emulator: Emulator) -> list[str]:
             f"{prefix}__CLIENT_ID={tenant.client_id}",
             f"{prefix}__CLIENT_SECRET={tenant.client_secret}",
         ]
-    return lines
+    return [*lines, "  set +a"]
