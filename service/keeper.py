@@ -36,7 +36,7 @@ from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent
 from service.settings import Kafka, Settings, Tenant
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close_consumer
 from service.stream.topics import Topics
 
 # A member that is thrown out for not polling never comes back (kafka.md), and ours polls only while it is active.
@@ -123,7 +123,7 @@ async def _open_consumer(kafka: Kafka, topics: Topics) -> AsyncIterator[tuple[AI
         yield consumer, ownership
     finally:
         # Leaves the group, so that another keeper takes over at once.
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def _wait_for(topic: str, consumer: AIOKafkaConsumer) -> None:

@@ -1,8 +1,39 @@
-"""How every Kafka client of this program connects: one place for addresses, timeouts and (later) TLS and SASL."""
+"""How every Kafka client of this program connects and how it is closed: addresses, timeouts, no surprises."""
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
+import structlog
+from aiokafka import AIOKafkaConsumer
+
 from service.settings import Kafka
+
+log = structlog.get_logger()
+
+CLOSE_SECONDS = 5.0
+
+
+async def close(closing: Coroutine[Any, Any, None]) -> None:
+    """Awaits a client's `stop()` for at most `CLOSE_SECONDS`, and lets nothing out of it.
+
+    aiokafka 0.14 cancels its own tasks there and awaits them, so a CancelledError comes out of `stop()` although nobody
+    cancelled the caller (seen when a consumer is stopped while its broker is away): a lane would end as if it had been
+    told to. A broker that is gone may also make it wait for ever.
+    """
+    task = asyncio.create_task(closing)
+    done, _ = await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+    if not done:
+        task.cancel()
+        log.warning("a Kafka client did not close in time", seconds=CLOSE_SECONDS)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("a Kafka client closed with an error", error=f"{type(error).__name__}: {error}")
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stops a consumer; its connections too when `stop()` breaks off before it comes to them."""
+    await close(consumer.stop())
+    await close(consumer._client.close())
 
 
 def client_options(kafka: Kafka) -> dict[str, Any]:

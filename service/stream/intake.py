@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from service.clock import Clock, from_iso
 from service.notification import Notification
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close_consumer
 from service.stream.topics import Topics
 
 # A retry partition is polled this many records at a time; they wait in memory until they are due.
@@ -196,4 +196,4 @@ async def open_intake(
                 consumer.seek(partition, committed[partition])
         yield Intake(consumer, topics, lane, clock)
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)

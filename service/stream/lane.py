@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 
 from service.clock import Clock
 from service.errors import CallstreamError
@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 # What a revoked lane may still take to end a begun transaction; the group waits for it. Seconds.
 FINISH_SECONDS = 5.0
+# And what closing its clients may take, at the most.
+STOP_SECONDS = 4.0
 # No transaction takes so long; a broker that went away in the middle of one does.
 COMMIT_SECONDS = 45.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
@@ -95,6 +97,11 @@ class Lane:
                     await self._work(publisher, intake)
             except (KafkaError, TimeoutError, OSError) as error:
                 await self._after(error)
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                # Nobody cancelled this lane: it is the client's own, come out of one of its awaits.
+                await self._after(KafkaConnectionError("the Kafka client broke an operation off"))
 
     def drain(self) -> None:
         """The batch under way is the last."""
@@ -109,7 +116,10 @@ class Lane:
         except TimeoutError:
             log.warning("transaction given up", lane=self.number)
         task.cancel()
-        await asyncio.wait({task})
+        done, _ = await asyncio.wait({task}, timeout=STOP_SECONDS)
+        if not done:
+            # The group must not wait for it: whoever opens the lane next fences what is left of this one.
+            log.error("lane does not end", lane=self.number, seconds=STOP_SECONDS)
 
     async def _after(self, error: Exception) -> None:
         """Waits, longer each time; a fenced lane waits until the group would have told it that the lane has moved."""

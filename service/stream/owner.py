@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close_consumer
 from service.stream.lane import Lane
 from service.stream.ledger import Ledger
 from service.stream.topics import Topics
@@ -46,6 +46,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         # A lane that comes back keeps its map and reads only what was added meanwhile.
         self._ledgers: dict[int, Ledger] = {}
         self._starting: asyncio.Task[None] | None = None
+        self._draining = False
         self._consumer: AIOKafkaConsumer | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception of a lane that ended for a reason nobody foresaw."""
@@ -79,9 +80,16 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._lanes[number] = (lane, task)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """A task that ends with an error nobody foresaw takes the process down, loudly."""
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+        """A task that ends with an error nobody foresaw takes the process down, loudly.
+
+        So does a lane that ends although nobody stopped it: its partition would stand still without a word.
+        """
+        if self.failed.done():
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
             self.failed.set_exception(error)
+        elif not self._draining and any(task is working for _, working in self._lanes.values()):
+            self.failed.set_exception(RuntimeError(f"{task.get_name()} ended, and nobody had stopped it"))
 
     async def _cancel_starting(self) -> None:
         if self._starting is not None:
@@ -95,6 +103,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def drain(self, seconds: float) -> None:
         """Lets every lane end its batch, at most `seconds` of the machine's time, then stops what is left."""
+        self._draining = True
         await self._cancel_starting()
         for lane in self.lanes:
             lane.drain()
@@ -129,7 +138,7 @@ async def join_group(kafka: Kafka, topics: Topics, owner: Owner) -> AsyncIterato
         yield consumer
     finally:
         # stop() calls no listener: the lanes must have been drained before.
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def stay(consumer: AIOKafkaConsumer) -> None:

@@ -15,13 +15,12 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerClosed
 
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close
 from service.stream.messages import KafkaRecord
 
 # Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
 BATCH_BYTES = 512 * 1024
 LINGER_MS = 0  # batches are built whole before they are sent
-DROP_SECONDS = 5.0
 
 
 class Publisher:
@@ -91,15 +90,13 @@ async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 async def _drop(producer: AIOKafkaProducer) -> None:
-    """Stops the producer within `DROP_SECONDS`, whatever it still holds.
+    """Stops the producer within seconds, whatever it still holds.
 
     What is unsent is failed first: `stop()` would wait for it, and the transaction it belongs to is given up. Broken
     off, `stop()` would leave its sender running; a sender that nobody watches must not outlive the lane.
     """
     producer._message_accumulator.fail_all(ProducerClosed())
-    try:
-        async with asyncio.timeout(DROP_SECONDS):
-            await producer.stop()
-    except TimeoutError:
-        await producer._sender.close()
-        await producer.client.close()
+    await close(producer.stop())
+    if producer._sender is not None:
+        await close(producer._sender.close())
+    await close(producer.client.close())

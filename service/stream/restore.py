@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close_consumer
 from service.stream.ledger import Ledger
 from service.stream.topics import Topics
 
@@ -63,7 +63,7 @@ async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger) -> No
     except TimeoutError:
         raise LedgerUnreadableError(f"the ledger of lane {lane} was not read within {RESTORE_SECONDS:.0f} s") from None
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, ledger: Ledger) -> None:
@@ -88,4 +88,4 @@ async def _high_watermark(kafka: Kafka, partition: TopicPartition) -> int:
         ends = await reader.end_offsets([partition])
         return int(ends[partition])
     finally:
-        await reader.stop()
+        await close_consumer(reader)

@@ -17,7 +17,7 @@ from service.clock import Clock
 from service.graph.budget import TenantGates
 from service.metrics import Metrics
 from service.settings import Kafka, Settings
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close
 from service.stream.lane import Lane, LanePorts
 from service.stream.ledger import Ledger
 from service.stream.looks import InFlight, Looks, Shaper, Slots
@@ -40,14 +40,14 @@ async def kafka_admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
             await admin.start()
             break
         except KafkaError as error:
-            await admin.close()
+            await close(admin.close())
             log.warning("Kafka does not answer", servers=kafka.bootstrap_servers, error=str(error), wait_seconds=wait)
         await asyncio.sleep(wait)
         wait = min(LONGEST_WAIT_SECONDS, 2 * wait)
     try:
         yield admin
     finally:
-        await admin.close()
+        await close(admin.close())
 
 
 async def sure_topics(admin: AIOKafkaAdminClient, topics: Topics, kafka: Kafka, *, create: bool) -> TopicReport:
