@@ -14,13 +14,13 @@ from typing import Any, Protocol, Self
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError
 
 from service.errors import Retriable
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.notification import LifecycleEvent, Notification
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close_producer
 from service.stream.topics import Topics, partition_of
 
 # One batch for each partition even when a POST carries thousands of items: a full one would wait for its round trip.
@@ -28,7 +28,6 @@ BATCH_BYTES = 512 * 1024
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
 PROBE_SECONDS = 1.0
-STOP_SECONDS = 3.0
 
 log = structlog.get_logger()
 _json = msgspec.json.Encoder()
@@ -78,7 +77,7 @@ class KafkaStore:
                 await self._attendant
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await close_producer(producer)
 
     def trouble(self) -> str | None:
         """Why notifications cannot be stored now, as one sentence for readiness; None when they can."""
@@ -159,7 +158,7 @@ class KafkaStore:
             try:
                 await producer.start()
             except KafkaError as exc:
-                await _stop(producer)
+                await close_producer(producer)
                 if wait == FIRST_WAIT_SECONDS:
                     log.warning(
                         "Kafka cannot be reached; notifications are answered 503 until it can",
@@ -167,7 +166,7 @@ class KafkaStore:
                         cause=str(exc),
                     )
             except asyncio.CancelledError:
-                await _stop(producer)
+                await close_producer(producer)
                 raise
             else:
                 return producer
@@ -190,17 +189,6 @@ class KafkaStore:
             self._trouble = f"Kafka does not take notifications: {exc}."
             return False
         return len(producer.client.cluster.available_partitions_for_topic(topic) or ()) == len(partitions)
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stops within `STOP_SECONDS`. What is unsent is failed first: nobody waits for it any more."""
-    producer._message_accumulator.fail_all(ProducerClosed())
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await producer.stop()
-    except TimeoutError:
-        await producer._sender.close()
-        await producer.client.close()
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
 
 from service.settings import Kafka
 
@@ -34,6 +35,19 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stops a consumer; its connections too when `stop()` breaks off before it comes to them."""
     await close(consumer.stop())
     await close(consumer._client.close())
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Stops a producer within seconds, whatever it still holds; nobody waits for that any more.
+
+    What is unsent is failed first, because `stop()` would wait for it. Broken off, `stop()` would leave its sender
+    running: a sender that nobody watches must not outlive whoever opened it, so it is closed by hand.
+    """
+    producer._message_accumulator.fail_all(ProducerClosed())
+    await close(producer.stop())
+    if producer._sender is not None:
+        await close(producer._sender.close())
+    await close(producer.client.close())
 
 
 def client_options(kafka: Kafka) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerClosed
 
 from service.settings import Kafka
-from service.stream.connect import client_options, close
+from service.stream.connect import client_options, close_producer
 from service.stream.messages import KafkaRecord
 
 # Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
@@ -75,7 +74,7 @@ async def open_publisher(kafka: Kafka, transactional_id: str, group: str) -> Asy
         await producer.start()
         yield Publisher(producer, group)
     finally:
-        await _drop(producer)
+        await close_producer(producer)
 
 
 async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -87,16 +86,3 @@ async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _drop(producer: AIOKafkaProducer) -> None:
-    """Stops the producer within seconds, whatever it still holds.
-
-    What is unsent is failed first: `stop()` would wait for it, and the transaction it belongs to is given up. Broken
-    off, `stop()` would leave its sender running; a sender that nobody watches must not outlive the lane.
-    """
-    producer._message_accumulator.fail_all(ProducerClosed())
-    await close(producer.stop())
-    if producer._sender is not None:
-        await close(producer._sender.close())
-    await close(producer.client.close())
