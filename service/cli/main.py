@@ -158,7 +158,7 @@ def emulate(
     tenant_id: Annotated[list[str] | None, typer.Option(help="Tenant id; may be repeated.")] = None,
     tenant_name: Annotated[list[str] | None, typer.Option(help="Name for each tenant id.")] = None,
     client_id: Annotated[str, typer.Option(help="The registered application's id.")] = DEMO_CLIENT_ID,
-    client_secret: Annotated[str, typer.Option(help="Its secret; opens nothing but the emulator.")] = DEMO_CLIENT_SECRET,
+    client_secret: Annotated[str, typer.Option(help="Its secret.")] = DEMO_CLIENT_SECRET,
     speed: Annotated[float, typer.Option(min=0.001, help="How fast the emulator's clock runs.")] = 1.0,
     open_reads: Annotated[bool, typer.Option("--open", help="Answer reads without a token.")] = False,
     metadata_links: Annotated[

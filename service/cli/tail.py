@@ -11,16 +11,14 @@ import orjson
 import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.text import Text
 
-from service.cli.common import quiet_kafka, settings_of
-from service.cli.show import HEADER, VERDICT_STYLES, event_line, summary_line
-from service.cli.topics import CONNECT_SECONDS
+from service.cli.common import answering, quiet_kafka, settings_of
 from service.errors import UserError
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.show import HEADER, VERDICT_STYLES, event_line, summary_line
+from service.stream.connect import client_options, close_consumer
 from service.stream.topics import KINDS, Topics
 
 ALL = "all"
@@ -88,22 +86,12 @@ async def reader(kafka: Kafka, names: list[str], *, from_beginning: bool) -> Asy
         auto_offset_reset="earliest" if from_beginning else "latest",
     )
     try:
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                partitions = await _partitions(kafka, names)
-                await consumer.start()
-                consumer.assign(partitions)
-                for partition in partitions:
-                    await consumer.position(partition)
-        except (KafkaError, TimeoutError, OSError):
-            raise UserError(
-                f"Kafka does not answer at {kafka.bootstrap_servers}; "
-                "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS says where it is.",
-                exit_code=1,
-            ) from None
+        async with answering(kafka):
+            await consumer.start()
+            consumer.assign(await _partitions(consumer, names))
         yield consumer
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def _partitions(kafka: Kafka, names: list[str]) -> list[TopicPartition]:

@@ -1,19 +1,14 @@
 """`callstream topics`: creates or checks the topics, says what differs."""
 
-import asyncio
 from pathlib import Path
 
 import typer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
-from service.cli.common import quiet_kafka, settings_of
-from service.errors import UserError
+from service.cli.common import answering, quiet_kafka, settings_of
 from service.settings import Kafka
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close
 from service.stream.topics import TopicReport, Topics, ensure
-
-CONNECT_SECONDS = 15.0
 
 
 async def topics_command(check: bool, config: Path | None) -> int:
@@ -39,17 +34,11 @@ def _partitions(count: int) -> str:
 
 
 async def asked_once(kafka: Kafka, topics: Topics, *, create: bool) -> TopicReport:
-    """What `ensure` reports; `UserError` when Kafka does not answer within `CONNECT_SECONDS`."""
+    """What `ensure` reports; `UserError` when Kafka does not answer."""
     admin = AIOKafkaAdminClient(**client_options(kafka))
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with answering(kafka):
             await admin.start()
             return await ensure(admin, topics, kafka, create=create)
-    except (KafkaError, TimeoutError, OSError):
-        raise UserError(
-            f"Kafka does not answer at {kafka.bootstrap_servers}; "
-            "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS says where it is.",
-            exit_code=1,
-        ) from None
     finally:
-        await admin.close()
+        await close(admin.close())

@@ -7,7 +7,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from service.cli.show import HEADER, VERDICT_STYLES, event_line
+from service.show import HEADER, VERDICT_STYLES, event_line
 from service.emulator.judge import Verdict
 
 FIRST_EVENTS = 12
