@@ -7,8 +7,8 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from service.show import HEADER, VERDICT_STYLES, event_line
 from service.emulator.judge import Verdict
+from service.show import HEADER, VERDICT_STYLES, event_line
 
 FIRST_EVENTS = 12
 POOR_EVENTS = 5
