@@ -87,8 +87,11 @@ async def reader(kafka: Kafka, names: list[str], *, from_beginning: bool) -> Asy
     )
     try:
         async with answering(kafka):
+            partitions = await _partitions(kafka, names)
             await consumer.start()
-            consumer.assign(await _partitions(consumer, names))
+            consumer.assign(partitions)
+            for partition in partitions:
+                await consumer.position(partition)
         yield consumer
     finally:
         await close_consumer(consumer)
