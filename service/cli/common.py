@@ -31,7 +31,7 @@ async def answering(kafka: Kafka) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             yield
-    except (KafkaError, TimeoutError, OSError):
+    except (KafkaError, TimeoutError, OSError, ValueError):  # ValueError: an address that is none
         raise UserError(
             f"Kafka does not answer at {kafka.bootstrap_servers}; "
             "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS says where it is.",

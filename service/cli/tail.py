@@ -61,7 +61,8 @@ async def _follow(consumer: AIOKafkaConsumer, console: Console, as_json: bool, l
 
 def _print(record: ConsumerRecord, console: Console, as_json: bool) -> None:
     if as_json:
-        typer.echo(record.value.decode())
+        # Bytes pass as they are. Without a value it is a tombstone: nothing to show.
+        typer.echo(record.value or b"", nl=record.value is not None)
         return
     try:
         message = orjson.loads(record.value)
