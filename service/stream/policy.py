@@ -140,14 +140,13 @@ def after_fetch(
     replays_dead = notification.source == "replay" and entry is not None and entry.dead
     if entry is None or shaped.version > entry.version or (replays_dead and shaped.version == entry.version):
         return Publish(notification, shaped)
-    if shaped.version < entry.version:
-        # Graph showed less than it did before; the look that brought the newer version stands.
-        return Skip(SkipReason.OVERTAKEN)
+    # What Graph shows may be stale: a live notification speaks of some change, a listed version is one that exists.
+    expects_more = notification.source in LIVE_SOURCES or (notification.version or 0) > shaped.version
+    if expects_more and notification.reason != UNCHANGED:
+        return later(notification, UNCHANGED, rules.second_look_tier, rules, now)
     if entry.dead:
         return Skip(SkipReason.DEAD)
-    if notification.source in LIVE_SOURCES and notification.reason != UNCHANGED:
-        return later(notification, UNCHANGED, rules.second_look_tier, rules, now)
-    return Skip(SkipReason.PUBLISHED)
+    return Skip(SkipReason.PUBLISHED if shaped.version == entry.version else SkipReason.OVERTAKEN)
 
 
 def after_failure(
