@@ -15,6 +15,9 @@ _DURATION = re.compile(
     r"(-)?P(?=[0-9T])(?:([0-9]{1,7})D)?"
     r"(?:T(?=[0-9])(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.([0-9]{1,30}))?S)?)?"
 )
+# What nearly all of Graph's durations look like. At most 14 digits: no two such numbers share a double, so the double
+# nearest to the text is whole only where the text is.
+_SECONDS = re.compile(r"PT([0-9]{1,5}(?:\.[0-9]{1,9})?)S")
 _DATE_TIME = re.compile(
     r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)"
     r"(?:\.([0-9]{1,30}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
@@ -46,6 +49,10 @@ def milliseconds(text: str) -> int | float | None:
 
     None if it is negative or no duration.
     """
+    plain = _SECONDS.fullmatch(text)
+    if plain is not None:
+        value = float(f"{plain[1]}e3")  # read with three digits more before the point, it is rounded once
+        return int(value) if value.is_integer() else value
     if duration_sign(text) != 1:
         return None
     found = _DURATION.fullmatch(text)
