@@ -52,7 +52,10 @@ class Opened:
 
 
 async def demo_command(*, calls: int, seed: int, keep: bool, as_json: bool) -> int:
-    """Runs the demo; 0 when nothing is lost, duplicated or wrong, 1 otherwise. `UserError` when it cannot start."""
+    """Runs the demo; 0 when nothing is lost, duplicated or wrong, 1 otherwise. `UserError` when it cannot start.
+
+    Ctrl-C before the verdict gives `INTERRUPTED`; after it, with `keep`, the verdict's own code.
+    """
     logs.set_up(Log(level="warning"))
     story = Story(as_json=as_json)
     run = asyncio.ensure_future(_run(story, calls, seed, keep))
@@ -61,8 +64,11 @@ async def demo_command(*, calls: int, seed: int, keep: bool, as_json: bool) -> i
     try:
         return await run
     except asyncio.CancelledError:
-        story.step("Interrupted; everything has been ended.")
-        return INTERRUPTED
+        if story.is_right is None:
+            story.step("Interrupted; everything has been ended.")
+            return INTERRUPTED
+        story.step("Everything has been ended.")
+        return 0 if story.is_right else 1
 
 
 async def _run(story: Story, calls: int, seed: int, keep: bool) -> int:
@@ -85,7 +91,8 @@ async def _tell(opened: Opened, watch: Watch, story: Story, *, calls: int, seed:
     _make_calls(opened.emulator, calls, seed)
     verdict = await _until_complete(watch, opened, story)
     story.verdict(verdict)
-    story.where_next(opened.servers, opened.service.admin_url, opened.emulator.url, is_up=keep)
+    settings = opened.settings
+    story.where_next(settings.kafka, settings.retry, opened.service.admin_url, opened.emulator.url, is_up=keep)
     if keep:
         await _keep_calling(opened.emulator, calls, seed)
     return 0 if verdict.is_right else 1

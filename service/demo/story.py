@@ -1,5 +1,7 @@
 """Shell: what a person sees of the demo: steps, the first events, progress, the verdict, where to look next."""
 
+import shutil
+import sys
 import time
 from typing import Any
 
@@ -8,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from service.emulator.judge import Verdict
+from service.settings import Kafka, Retry
 from service.show import HEADER, VERDICT_STYLES, event_line
 
 FIRST_EVENTS = 12
@@ -24,6 +27,8 @@ class Story:
         self._shown = 0
         self._shown_poor = 0
         self.first_event_seconds: float | None = None
+        self.is_right: bool | None = None
+        """The verdict, once it has been told."""
 
     def seconds(self) -> float:
         """Since the command began."""
@@ -54,6 +59,7 @@ class Story:
 
     def verdict(self, verdict: Verdict) -> None:
         """The judgement: every event was read from Kafka and compared with the generator's own record."""
+        self.is_right = verdict.is_right
         found = {
             "calls": verdict.calls,
             "versions": verdict.versions,
@@ -76,23 +82,32 @@ class Story:
             style=style,
         )
 
-    def where_next(self, servers: str, admin_url: str, emulator_url: str, *, is_up: bool) -> None:
+    def where_next(self, kafka: Kafka, retry: Retry, admin_url: str, emulator_url: str, *, is_up: bool) -> None:
         """Where a person can look, while it is up."""
+        command = _command()
         if not is_up:
             self._console.print(
-                "To look around while it runs: callstream demo --keep\n"
-                "  then metrics, topics and `callstream tail` are shown with their addresses; README.md has the rest.",
+                f"To look around while it runs: {command} demo --keep (topics, metrics, tail). README.md has the rest.",
                 markup=False,
             )
             return
         self._console.print(
             f"It stays up, with a new call every second. Look around in another terminal:\n"
-            f"  export CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS={servers}\n"
-            f"  callstream tail                 every event as it is published\n"
-            f"  callstream tail calls           one line a call\n"
-            f"  callstream topics --check       the topics\n"
+            f"  export CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS={kafka.bootstrap_servers} \\\n"
+            f"    CALLSTREAM_KAFKA__PARTITIONS={kafka.partitions} CALLSTREAM_RETRY__DELAYS={','.join(retry.delays)}\n"
+            f"  {command} tail                 every event as it is published\n"
+            f"  {command} tail calls           one line a call\n"
+            f"  {command} topics --check       the topics\n"
             f"  curl {admin_url}/metrics   every series\n"
             f"  curl -H 'Content-Type: application/json' -d '{{\"kind\": \"pstn\"}}' {emulator_url}/emulator/calls\n"
             f"Ctrl-C ends it.",
             markup=False,
         )
+
+
+def _command() -> str:
+    """How this program is called here: by its name where that is on the path, else as it was called."""
+    if shutil.which("callstream"):
+        return "callstream"
+    called = sys.argv[0]
+    return called if called.endswith("callstream") else f"{sys.executable} -m service"
