@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -62,9 +64,11 @@ async def emulate_command(
     )
     async with open_emulator(options, Clock(speed)) as emulator:
         make_room(emulator)
-        for line in introduction(emulator):
-            typer.echo(line)
-        await _until_ended(emulator)
+        with _ended_by_signals(emulator.background.failed):
+            for line in introduction(emulator):
+                typer.echo(line)
+            # A signal, or one of the emulator's own tasks that failed; its error is raised on leaving.
+            await emulator.background.failed.wait()
     typer.echo("The emulator has ended.")
     return 0
 
@@ -90,13 +94,14 @@ def _tenants(
     )
 
 
-async def _until_ended(emulator: Emulator) -> None:
-    """Waits for a signal, or for one of the emulator's own tasks to fail."""
-    loop, stop = asyncio.get_running_loop(), emulator.background.failed
+@contextmanager
+def _ended_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop` while the block lasts."""
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        await stop.wait()
+        yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
