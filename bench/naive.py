@@ -1,4 +1,4 @@
-"""The pipeline one would write in an afternoon: parse, flatten into dicts, dump, send. Same facts in every event as ours.
+"""The pipeline one would write in an afternoon: parse, flatten into dicts, dump, send. An event has the facts of ours.
 
 No transactions, no offsets, no ledger, no summary, and aiokafka as it comes. Durations stay text, nobody looks for what
 is odd and there is no verdict: it does less than the service, and is none the worse a yardstick for that.

@@ -30,7 +30,8 @@ _naive = msgspec.json.Decoder(_NaiveEvent)
 
 def position_of_ours(record: ConsumerRecord) -> Position:
     """From the CloudEvents id, `{tenant}/{call}/{version}/…`."""
-    return next(value for name, value in record.headers if name == "ce_id").decode().partition("/")[2]
+    event_id: bytes = dict(record.headers)["ce_id"]
+    return event_id.decode().partition("/")[2]
 
 
 def position_of_naive(record: ConsumerRecord) -> Position:
