@@ -24,6 +24,8 @@ from service.stream.topics import partition_of
 
 # A tenant whose budget of requests is spent for longer than this lets others of its lane go first. Seconds.
 SHORT_WAIT_SECONDS = 1.0
+# While the process holds as many bytes as it may, a lane sees this often what has become of its own. Real seconds.
+LOOK_AGAIN_SECONDS = 0.1
 
 
 class Gates(Protocol):
@@ -81,6 +83,10 @@ class Beside:
     looks: dict[bytes, Look] = field(default_factory=dict)
     results: dict[bytes, CallstreamError | int] = field(default_factory=dict)
     """Call → the error, or the version that was published; taken when the call's notification comes back."""
+
+    def has_done(self) -> bool:
+        """Whether a look is done and waits for its publication."""
+        return any(look.task.done() for look in self.looks.values())
 
     def take_done(self) -> list[Look]:
         """Removes and gives the looks that are done."""
@@ -173,19 +179,20 @@ class Assembler:
         return None
 
     async def _admitted(self, batch: Batch, tenant_name: str) -> bool:
-        """Whether one more look may start now; waits only while the batch is empty."""
+        """Whether one more look may start now. Waits only while the batch is empty and nothing waits beside it."""
         while True:
             if batch.size_bytes() >= self.batch_bytes:
                 return False
             seconds = self.gates.budget_seconds(tenant_name)
             if seconds <= 0 and not self.looks.in_flight.is_full:
                 return True
-            if batch.handled:
+            # What waits beside holds bytes that only this lane can give back, by publishing it.
+            if batch.handled or self.beside.has_done():
                 return False
             if seconds > 0:
                 await self.clock.sleep(min(seconds, SHORT_WAIT_SECONDS))
             else:
-                await self.looks.in_flight.wait_freed()
+                await self.looks.in_flight.wait_freed(LOOK_AGAIN_SECONDS)
 
     def entry(self, notification: Notification) -> Entry | None:
         """The ledger's entry of the notification's call."""

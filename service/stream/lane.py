@@ -198,6 +198,8 @@ class Lane:
         self._busy = True
         batch, not_started = await assembler.assemble(items)
         intake.give_back(not_started)
+        if not batch.handled:
+            return
         settings = self._ports.settings
         try:
             await assembler.finish(batch, settings.lanes.patience_seconds, settings.graph.record_deadline_seconds)
@@ -240,11 +242,12 @@ class Lane:
 
         Their notifications wait in a retry topic; should this process die, they are fetched again.
         """
-        for look in assembler.beside.take_done():
-            try:
+        done = assembler.beside.take_done()
+        try:
+            for look in done:
                 await self._publish_one(publisher, assembler, look)
-            finally:
-                await self._ports.looks.discard([look])
+        finally:
+            await self._ports.looks.discard(done)
 
     async def _publish_one(self, publisher: Publisher, assembler: Assembler, look: Look) -> None:
         key, result = look.notification.key, look.result()

@@ -5,6 +5,7 @@ Bounds that the lanes share live here: how many records are fetched at once, how
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from service.clock import Clock
@@ -38,10 +39,12 @@ class InFlight:
         if size_bytes < 0:
             self._freed.set()
 
-    async def wait_freed(self) -> None:
-        """Until somebody has given bytes back."""
+    async def wait_freed(self, seconds: float) -> None:
+        """Until somebody has given bytes back, at most so many of the machine's seconds."""
         self._freed.clear()
-        await self._freed.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._freed.wait()
 
 
 class Slots:

@@ -5,6 +5,7 @@ Both are read after the lane's producer has started: from then on no earlier own
 
 import asyncio
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -13,6 +14,8 @@ from service.settings import Kafka
 from service.stream.connect import client_options, close_consumer
 from service.stream.ledger import Ledger
 from service.stream.topics import Topics
+
+log = structlog.get_logger()
 
 # Restoring reads some 350,000 entries a second (kafka.md); ten minutes are far beyond any ledger that fits in memory.
 RESTORE_SECONDS = 600.0
@@ -76,7 +79,11 @@ async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end
             raise LedgerUnreadableError(f"{partition.topic} stops at {reached} of {end}: a transaction is open")
         polled = await consumer.getmany(partition, timeout_ms=500, max_records=20_000)
         for record in polled.get(partition, ()):
-            ledger.load(record.key, record.value)
+            try:
+                ledger.load(record.key, record.value)
+            except ValueError as error:
+                # Somebody else wrote into the ledger; what it says is no reason to stop the calls of this lane.
+                log.error("no ledger entry", topic=record.topic, offset=record.offset, error=str(error))
     ledger.next_offset = reached
 
 

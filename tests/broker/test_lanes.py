@@ -257,3 +257,40 @@ async def _skipped(lanes, reason: str, count: int) -> bool:
 
 async def _looked(graph: ScriptedGraph, name: str, count: int) -> bool:
     return graph.looks_at(name) >= count
+
+
+async def test_a_record_beside_that_fills_the_bounds_does_not_stop_its_lane(kafka: str, prefix: str) -> None:
+    """Bytes that only the lane itself can give back, by publishing, must not be waited for."""
+    release = asyncio.Event()
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        progress.version, progress.pages = 1, 1
+        await release.wait()
+        return shaped("slow", 1, events=4, size=100)
+
+    tight = Lanes(patience_seconds=0.2, bytes_in_flight=100)
+    async with bench(settings_for(kafka, prefix, lanes=tight)) as lanes:
+        lanes.graph.say("slow", slow)
+        for name in ("a", "b", "c", "d", "e", "f"):
+            lanes.graph.say(name, shaped(name, 1))
+        await lanes.put(notice("slow"))
+        await eventually(lambda: _looked(lanes.graph, "slow", 1), "the slow one is being fetched")
+        release.set()
+        await lanes.put(*[notice(name) for name in ("a", "b", "c", "d", "e", "f")])
+        await eventually(lambda: _published(lanes, 7), "all are published")
+
+        assert lanes.metrics.bytes_in_flight._value.get() == 0
+
+
+async def test_foreign_records_in_the_ledger_stop_nobody(kafka: str, prefix: str) -> None:
+    """The ledger is ours alone, but a stray record in it is no reason to stop a lane."""
+    graph = ScriptedGraph()
+    graph.say("a", shaped("a", 1))
+    async with bench(settings_for(kafka, prefix), graph) as lanes:
+        for partition in range(PARTITIONS):
+            await lanes.producer.send_and_wait(lanes.topics.ledger, b"stray", key=b"stray", partition=partition)
+    async with bench(settings_for(kafka, prefix), graph) as lanes:
+        await lanes.put(notice("a"))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+
+        assert len(await lanes.read(lanes.topics.ledger)) == PARTITIONS + 1
