@@ -83,7 +83,7 @@ async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end
                 ledger.load(record.key, record.value)
             except ValueError as error:
                 # Somebody else wrote into the ledger; what it says is no reason to stop the calls of this lane.
-                log.error("no ledger entry", topic=record.topic, offset=record.offset, error=str(error))
+                log.warning("no ledger entry", topic=record.topic, offset=record.offset, error=str(error))
     ledger.next_offset = reached
 
 
