@@ -7,7 +7,10 @@ again and again.
 
 import datetime as dt
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+Reading = TypeVar("Reading")
 
 # OData's Edm.Duration (ISO 8601 without years, months and weeks), its digits bounded so that every result fits a double
 # exactly or rounds once: https://docs.oasis-open.org/odata/odata/v4.01/odata-v4.01-part1-protocol.html
@@ -28,6 +31,24 @@ _DATE_TIME = re.compile(
 _REMEMBERED = 65_536
 
 
+class _Remembered(dict[str, Reading]):
+    """What a reader has made of the texts it was given; a full one forgets them all and begins anew.
+
+    Each text of a record is asked for two or three times within the record, so what was used last need not be known.
+    That costs half of `lru_cache`, in time and in memory.
+    """
+
+    def __init__(self, read: Callable[[str], Reading]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, text: str) -> Reading:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        reading = self[text] = self._read(text)
+        return reading
+
+
 def quotient(numerator: int, denominator: int) -> int | float:
     """The exact quotient where it is whole, else the double nearest to it (Python rounds int / int correctly, once)."""
     whole, rest = divmod(numerator, denominator)
@@ -43,12 +64,7 @@ def duration_sign(text: str) -> int:
     return -1 if found[1] and any(digit in "123456789" for digit in text) else 1
 
 
-@lru_cache(_REMEMBERED)
-def milliseconds(text: str) -> int | float | None:
-    """The length of a duration in milliseconds (`PT2M20.6389308S` is 140638.9308).
-
-    None if it is negative or no duration.
-    """
+def _milliseconds(text: str) -> int | float | None:
     plain = _SECONDS.fullmatch(text)
     if plain is not None:
         value = float(f"{plain[1]}e3")  # read with three digits more before the point, it is rounded once
@@ -65,12 +81,14 @@ def milliseconds(text: str) -> int | float | None:
     return quotient(ticks * 1000, scale)
 
 
-@lru_cache(_REMEMBERED)
-def utc(text: str) -> str | None:
-    """A date-time in UTC with all the digits it came with; None if it is no date-time with an offset.
+milliseconds: Final[Callable[[str], int | float | None]] = _Remembered(_milliseconds).__getitem__
+"""The length of a duration in milliseconds (`PT2M20.6389308S` is 140638.9308).
 
-    Where UTC would leave the years 1 to 9999, or there is no such day, it stays as it is.
-    """
+None if it is negative or no duration.
+"""
+
+
+def _utc(text: str) -> str | None:
     found = _DATE_TIME.fullmatch(text)
     if found is None:
         return None
@@ -86,6 +104,13 @@ def utc(text: str) -> str | None:
     except (ValueError, OverflowError):
         return text
     return f"{moment.isoformat()}{fraction}Z"
+
+
+utc: Final[Callable[[str], str | None]] = _Remembered(_utc).__getitem__
+"""A date-time in UTC with all the digits it came with; None if it is no date-time with an offset.
+
+Where UTC would leave the years 1 to 9999, or there is no such day, it stays as it is.
+"""
 
 
 def as_utc(text: str | None) -> str | None:
