@@ -38,6 +38,8 @@ SPREAD_SECONDS = 4.0
 STALL_SECONDS = 90.0
 QUIET_SECONDS = 4.0
 """So long nothing more may come after all is there: second looks are over, a duplicate would have shown."""
+STORE_SECONDS = 10.0
+"""A broker that has just started, on a laptop that does other things too, may need longer than a real one has."""
 INTERRUPTED = 130
 
 
@@ -117,7 +119,12 @@ def _settings(servers: str, graph_url: str, tenant: TenantOptions) -> Settings:
     port = _free_port()
     return Settings(
         kafka=Kafka(bootstrap_servers=servers, partitions=PARTITIONS),
-        receiver=Receiver(host="127.0.0.1", port=port, public_url=f"http://127.0.0.1:{port}"),
+        receiver=Receiver(
+            host="127.0.0.1",
+            port=port,
+            public_url=f"http://127.0.0.1:{port}",
+            store_timeout_seconds=STORE_SECONDS,
+        ),
         admin=Admin(port=0),
         client_state=ClientState(keys={"1": Secret(secrets.token_hex(16))}),
         tenants={
