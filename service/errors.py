@@ -4,7 +4,8 @@
     ├── Retriable            the same input may succeed later
     │   ├── RecordNotFound       404: not ready yet, or gone; the notification's age decides
     │   ├── GraphUnavailable     5xx, timeouts, cut or non-JSON bodies
-    │   └── TenantMustWait       429, 403, no token: nothing of this tenant can succeed now
+    │   ├── TenantMustWait       429, 403, no token: nothing of this tenant can succeed now
+    │   └── Unforeseen           a bug of ours, met on one record
     ├── SetAside             this input can never succeed: dead letter
     │   ├── NotACallRecord
     │   └── Unpublishable
@@ -55,6 +56,12 @@ class TenantMustWait(Retriable):
         super().__init__(detail or cause)
         self.cause = cause
         self.wait_seconds = wait_seconds
+
+
+class Unforeseen(Retriable):
+    """A bug of ours, met on one record. Tried again, in case it passes, then set aside; the others go on."""
+
+    reason = "internal"
 
 
 class SetAside(CallstreamError):

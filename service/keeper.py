@@ -139,7 +139,7 @@ async def _wait_for(topic: str, consumer: AIOKafkaConsumer) -> None:
 async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: _Ownership, metrics: Metrics) -> None:
     """Works whenever this process is the active keeper. Ends only with an error or by being cancelled."""
     while True:
-        await ownership.gained.wait()
+        await _until_gained(consumer, ownership)
         log.info("this process is the active keeper", tenants=sorted(one.name for one in keeper.tenants))
         metrics.keeper_active.set(1)
         try:
@@ -148,6 +148,26 @@ async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: _O
             metrics.keeper_active.set(0)
             for one in keeper.tenants:
                 metrics.subscription_expiry.labels(one.name).set(0)
+
+
+async def _until_gained(consumer: AIOKafkaConsumer, ownership: _Ownership) -> None:
+    """Polls while it stands by: after an error aiokafka joins no more until a poll has raised it.
+
+    Raises `KafkaError`.
+    """
+    gaining = asyncio.ensure_future(ownership.gained.wait())
+    try:
+        while not gaining.done():
+            polling = asyncio.ensure_future(consumer.getmany(timeout_ms=POLL_MS, max_records=1))
+            try:
+                await asyncio.wait({gaining, polling}, return_when=asyncio.FIRST_COMPLETED)
+                if polling.done():
+                    polling.result()
+            finally:
+                polling.cancel()
+                await asyncio.wait({polling})
+    finally:
+        gaining.cancel()
 
 
 async def _until_lost(work: Any, ownership: _Ownership) -> None:

@@ -29,8 +29,16 @@ REJECTED = (
     "not_stored",
     "internal",
 )
-RETRIED = ("not_found", "graph_unavailable", "tenant_waits", "changed", "unchanged", "long_fetch", "budget", "outage")
-DEAD = ("unavailable", "graph_unavailable", "not_a_call_record", "unpublishable", "malformed", "unknown_tenant")
+RETRIED = ("not_found", "graph_unavailable", "tenant_waits", "changed", "unchanged", "long_fetch", "budget", "internal")
+DEAD = (
+    "unavailable",
+    "graph_unavailable",
+    "not_a_call_record",
+    "unpublishable",
+    "malformed",
+    "unknown_tenant",
+    "internal",
+)
 SKIPPED = ("published", "dead", "overtaken", "merged")
 ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown_field", "unknown_member")
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")

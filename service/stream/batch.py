@@ -152,6 +152,8 @@ class Assembler:
         if not await self._admitted(batch, self.tenants[notification.tenant_id.lower()]):
             return False
         batch.groups[key] = Group([notification], self.looks.start(notification))
+        # The look takes its place in the queue for a slot now, so that the next item sees how long the queue is.
+        await asyncio.sleep(0)
         return True
 
     def _without_look(self, notification: Notification, key: bytes) -> Outcome | None:
@@ -183,6 +185,8 @@ class Assembler:
         while True:
             if batch.size_bytes() >= self.batch_bytes:
                 return False
+            if batch.handled and self.looks.slots.has_queue:
+                return False
             seconds = self.gates.budget_seconds(tenant_name)
             if seconds <= 0 and not self.looks.in_flight.is_full:
                 return True
@@ -203,7 +207,7 @@ class Assembler:
 
         The rest is waited for until `deadline_seconds`; by then each has its result, if only that Graph was silent.
         """
-        late = await self._wait(batch.looks(), patience_seconds)
+        late = [look for look in await self._wait(batch.looks(), patience_seconds) if look.slot is not None]
         keys = {id(group.look): key for key, group in batch.groups.items()}
         for look in late[: max(0, self.beside.most - len(self.beside.looks))]:
             look.go_beside()
@@ -215,11 +219,18 @@ class Assembler:
             if not group.look.task.done():
                 del batch.groups[key]
                 await self.looks.discard([group.look])
-                batch.outcomes.append(self._judge(group.notifications, policy.silent()))
+                batch.outcomes.append(self._not_in_time(group))
         for group in batch.groups.values():
             batch.outcomes.append(self._judge(group.notifications, group.look.result()))
         merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
         batch.outcomes.extend([Skip(SkipReason.MERGED)] * merged)
+
+    def _not_in_time(self, group: Group) -> Outcome:
+        """A failed attempt if Graph was asked and silent; none if the look was waiting for its slot or the budget."""
+        notification, now = policy.merge(group.notifications), self.clock.now()
+        if group.look.slot is None or self.gates.budget_seconds(self.tenants[notification.tenant_id.lower()]) > 0:
+            return policy.later(notification, "budget", 0, self.rules, now)
+        return self.judge(notification, policy.silent())
 
     def _goes_beside(self, group: Group, look: Look) -> Later:
         """The notification that waits while the record is fetched; it knows the version, if a page has shown it."""

@@ -12,29 +12,37 @@ from service.settings import Kafka
 
 log = structlog.get_logger()
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
+# With its broker away a producer's `stop()` waits for nothing that is still wanted.
+PRODUCER_SECONDS = 1.0
 
 
-async def close(closing: Coroutine[Any, Any, None]) -> None:
-    """Awaits a client's `stop()` for at most `CLOSE_SECONDS`, and lets nothing out of it.
+async def close(closing: Coroutine[Any, Any, None], seconds: float = CLOSE_SECONDS) -> None:
+    """Awaits a client's `stop()` for at most `seconds`, and lets nothing out of it.
 
     aiokafka 0.14 cancels its own tasks there and awaits them, so a CancelledError comes out of `stop()` although nobody
     cancelled the caller (seen when a consumer is stopped while its broker is away): a lane would end as if it had been
     told to. A broker that is gone may also make it wait for ever.
     """
     task = asyncio.create_task(closing)
-    done, _ = await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         task.cancel()
-        log.warning("a Kafka client did not close in time", seconds=CLOSE_SECONDS)
+        log.warning("a Kafka client did not close in time", seconds=seconds)
     elif not task.cancelled() and (error := task.exception()) is not None:
         log.debug("a Kafka client closed with an error", error=f"{type(error).__name__}: {error}")
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stops a consumer; its connections too when `stop()` breaks off before it comes to them."""
-    await close(consumer.stop())
-    await close(consumer._client.close())
+
+    async def stop() -> None:
+        try:
+            await consumer.stop()
+        finally:
+            await consumer._client.close()
+
+    await close(stop())
 
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
@@ -43,11 +51,18 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
     What is unsent is failed first, because `stop()` would wait for it. Broken off, `stop()` would leave its sender
     running: a sender that nobody watches must not outlive whoever opened it, so it is closed by hand.
     """
+
+    async def stop() -> None:
+        try:
+            async with asyncio.timeout(PRODUCER_SECONDS):
+                await producer.stop()
+        finally:
+            if producer._sender is not None:
+                await producer._sender.close()
+            await producer.client.close()
+
     producer._message_accumulator.fail_all(ProducerClosed())
-    await close(producer.stop())
-    if producer._sender is not None:
-        await close(producer._sender.close())
-    await close(producer.client.close())
+    await close(stop())
 
 
 def client_options(kafka: Kafka) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Intake:
         self._buffers: dict[TopicPartition, deque[Item]] = {
             partition: deque() for partition in (self._live, *self._retries, self._backfill)
         }
+        self._under_way: list[Item] = []
 
     async def take(self, room: int) -> list[Item]:
         """Up to `room` items that may be worked on now, in order for each partition; empty when there are none."""
@@ -67,7 +68,12 @@ class Intake:
             taken = self._pop(retry, min(count, retries))
             retries -= len(taken)
             lists.append(taken)
-        return interleave(lists)
+        self._under_way = interleave(lists)
+        return self._under_way
+
+    def handled(self) -> None:
+        """What was taken and not given back is done."""
+        self._under_way = []
 
     def give_back(self, items: Sequence[Item]) -> None:
         """Puts the not yet started end of what was taken back in front."""
@@ -90,8 +96,9 @@ class Intake:
     def oldest_due(self) -> float | None:
         """Unix time since which the longest-waiting item may be worked on; None when nothing is due."""
         now = self._clock.now()
-        moments = [due_at(buffer[0]) for partition, buffer in self._buffers.items() if buffer]
-        return min((moment for moment in moments if moment <= now), default=None)
+        heads = [buffer[0] for buffer in self._buffers.values() if buffer]
+        moments = [due_at(item) or received_at(item) for item in (*heads, *self._under_way)]
+        return min((moment for moment in moments if 0 < moment <= now), default=None)
 
     async def positions(self) -> dict[TopicPartition, int]:
         """Where each input stands: the offset of the next item that has not been taken."""
@@ -146,6 +153,14 @@ def due_at(item: Item) -> float:
         return 0.0
     try:
         return from_iso(item.notification.due_at)
+    except ValueError:
+        return 0.0
+
+
+def received_at(item: Item) -> float:
+    """Unix time at which the notification was received; 0 when it says none."""
+    try:
+        return from_iso(item.notification.received_at) if item.notification else 0.0
     except ValueError:
         return 0.0
 

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalOperation,
+    KafkaConnectionError,
+    KafkaError,
+    ProducerFenced,
+)
 
 from service.clock import Clock
 from service.errors import CallstreamError
@@ -25,7 +31,7 @@ from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
 from service.stream.ledger import Entry, Ledger, ledger_key
 from service.stream.looks import Look, Looks
 from service.stream.messages import KafkaRecord
-from service.stream.policy import Dead, Outcome, Publish, Rules
+from service.stream.policy import Dead, Later, Outcome, Publish, Rules
 from service.stream.publisher import Publisher, open_publisher
 from service.stream.restore import committed_offsets, restore
 from service.stream.topics import Topics
@@ -38,6 +44,8 @@ log = structlog.get_logger()
 FINISH_SECONDS = 5.0
 # And what closing its clients may take, at the most.
 STOP_SECONDS = 4.0
+# What opening may take beside reading the ledger.
+OPEN_SECONDS = 60.0
 # No transaction takes so long; a broker that went away in the middle of one does.
 COMMIT_SECONDS = 45.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
@@ -79,14 +87,15 @@ class Lane:
         self._busy = False
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._oldest_due: Callable[[], float | None] = lambda: None
+        self._closed_since: float | None = ports.clock.now()
 
     def stalled_seconds(self) -> float:
         """How long the lane has had work without moving; 0 when it is idle or waits for Kafka."""
         return asyncio.get_running_loop().time() - self._moved if self._busy else 0.0
 
     def lag_seconds(self) -> float:
-        """Age of the oldest item that is due and not handled; 0 when there is none."""
-        oldest = self._oldest_due()
+        """Age of the oldest item that is due and not handled, 0 when there is none; while closed, for how long."""
+        oldest = self._closed_since if self._closed_since is not None else self._oldest_due()
         return 0.0 if oldest is None else max(0.0, self._ports.clock.now() - oldest)
 
     async def run(self) -> None:
@@ -95,7 +104,7 @@ class Lane:
             try:
                 async with self._open() as (publisher, intake):
                     await self._work(publisher, intake)
-            except (KafkaError, TimeoutError, OSError) as error:
+            except (KafkaError, IllegalOperation, ConsumerStoppedError, TimeoutError, OSError) as error:
                 await self._after(error)
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) is None or task.cancelling():
@@ -137,19 +146,21 @@ class Lane:
         ports, kafka = self._ports, self._ports.settings.kafka
         async with AsyncExitStack() as stack:
             name = ports.topics.transactional_id(self.number)
-            publisher = await stack.enter_async_context(open_publisher(kafka, name, ports.topics.lane_group))
-            offsets = await committed_offsets(ports.admin, ports.topics, self.number)
+            # A coordinator that is loading, or another transaction that does not end, would be waited for for ever.
+            async with asyncio.timeout(OPEN_SECONDS):
+                publisher = await stack.enter_async_context(open_publisher(kafka, name, ports.topics.lane_group))
+                offsets = await committed_offsets(ports.admin, ports.topics, self.number)
             await restore(kafka, ports.topics, self.number, self.ledger)
-            intake = await stack.enter_async_context(
-                open_intake(kafka, ports.topics, self.number, offsets, ports.clock)
-            )
-            self._oldest_due = intake.oldest_due
+            async with asyncio.timeout(OPEN_SECONDS):
+                opening = open_intake(kafka, ports.topics, self.number, offsets, ports.clock)
+                intake = await stack.enter_async_context(opening)
+            self._oldest_due, self._closed_since = intake.oldest_due, None
             log.debug("lane open", lane=self.number, ledger_entries=len(self.ledger))
             try:
                 yield publisher, intake
             finally:
                 self._busy = False
-                self._oldest_due = lambda: None
+                self._closed_since = self._oldest_due() or ports.clock.now()
 
     def _assembler(self) -> Assembler:
         ports, settings = self._ports, self._ports.settings
@@ -179,7 +190,9 @@ class Lane:
                     continue
                 self._busy = False
                 if clock.now() >= idle_commit:
-                    await self._commit(publisher, [], await intake.positions())
+                    async with asyncio.timeout(OPEN_SECONDS):
+                        positions = await intake.positions()
+                    await self._commit(publisher, [], positions)
                     idle_commit = clock.now() + IDLE_COMMIT_SECONDS
                 await intake.wait(BESIDE_WAKE_SECONDS if assembler.beside.looks else IDLE_SECONDS)
         finally:
@@ -204,21 +217,32 @@ class Lane:
         try:
             await assembler.finish(batch, settings.lanes.patience_seconds, settings.graph.record_deadline_seconds)
             await self._publish(publisher, batch)
+            intake.handled()
         finally:
             await self._ports.looks.discard(batch.looks())
 
     async def _publish(self, publisher: Publisher, batch: Batch) -> None:
-        outcomes, records = self._plan(batch.outcomes)
-        records += [self._writer.stray(item) for item in batch.strays]
-        records += [self._writer.malformed(item) for item in batch.malformed]
+        more = [self._writer.stray(item) for item in batch.strays]
+        more += [self._writer.malformed(item) for item in batch.malformed]
+        await self._write(publisher, batch.outcomes, more, batch.offsets())
+        self._accounts.rerouted(len(batch.strays))
+        self._accounts.malformed(len(batch.malformed))
+
+    async def _write(
+        self,
+        publisher: Publisher,
+        wanted: Sequence[Outcome],
+        more: Sequence[KafkaRecord],
+        offsets: Mapping[TopicPartition, int],
+    ) -> None:
+        """All outcomes, as far as Kafka takes them, in one transaction; remembered and counted once it is committed."""
+        outcomes, records = self._plan(wanted)
         try:
-            seconds = await self._commit(publisher, records, batch.offsets())
+            seconds = await self._commit(publisher, [*records, *more], offsets)
         except KafkaError as error:
             self._trouble.failed(error, outcomes)
             raise
         self._settle(outcomes, seconds)
-        self._accounts.rerouted(len(batch.strays))
-        self._accounts.malformed(len(batch.malformed))
 
     def _plan(self, wanted: Sequence[Outcome]) -> tuple[list[Outcome], list[KafkaRecord]]:
         """The outcomes as they can be published, and all their Kafka records."""
@@ -256,9 +280,9 @@ class Lane:
             return
         outcome = assembler.judge(look.notification, result)
         if isinstance(outcome, Publish):
-            outcomes, records = self._plan([outcome])
-            seconds = await self._commit(publisher, records, {})
-            self._settle(outcomes, seconds)
+            await self._write(publisher, [outcome], [], {})
+        elif isinstance(outcome, Later):
+            return  # a stale read: the notification that waits must look once more, so it must not find a result
         assembler.beside.remember(key, result.version)
 
     async def _commit(

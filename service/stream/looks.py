@@ -8,12 +8,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import structlog
+
 from service.clock import Clock
-from service.errors import CallstreamError, GraphUnavailable
+from service.errors import CallstreamError, GraphUnavailable, Unforeseen
 from service.graph.client import Progress
 from service.metrics import Metrics
 from service.notification import Notification
 from service.stream.policy import ShapedRecord
+
+log = structlog.get_logger()
 
 Shaper = Callable[[Notification, Progress], Awaitable[ShapedRecord]]
 
@@ -51,12 +55,23 @@ class Slots:
     """How many records may be fetched at once; one that goes on beside the batches frees its slot early."""
 
     def __init__(self, count: int, metrics: Metrics) -> None:
+        self._count = count
+        self._waiting = 0
         self._semaphore = asyncio.Semaphore(count)
         self._gauge = metrics.fetches_in_flight
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether as many looks wait for a slot as there are slots: a batch should start no more."""
+        return self._waiting >= self._count
+
     async def acquire(self) -> "Slot":
         """Waits for a free slot."""
-        await self._semaphore.acquire()
+        self._waiting += 1
+        try:
+            await self._semaphore.acquire()
+        finally:
+            self._waiting -= 1
         self._gauge.inc()
         return Slot(self._release)
 
@@ -104,7 +119,7 @@ class Looks:
     def __init__(self, shape: Shaper, slots: Slots, in_flight: InFlight, clock: Clock, silent_seconds: float) -> None:
         """`silent_seconds`: how long a fetch may bring nothing before it is given up."""
         self._shape = shape
-        self._slots = slots
+        self.slots = slots
         self.in_flight = in_flight
         self._clock = clock
         self._silent_seconds = silent_seconds
@@ -116,12 +131,16 @@ class Looks:
         return look
 
     async def _run(self, look: Look) -> ShapedRecord | CallstreamError:
-        look.slot = await self._slots.acquire()
+        look.slot = await self.slots.acquire()
         look.started = self._clock.now()
         try:
             shaped = await self._until_silent(look)
         except CallstreamError as error:
             return error
+        except Exception:
+            # A bug of ours that one record brings to light: it is retried, then set aside; the others go on.
+            log.exception("a call record could not be shaped", call_id=look.notification.call_id)
+            return Unforeseen("this program failed on the record; its log has the traceback")
         finally:
             look.slot.release()
         self.in_flight.add(shaped.size_bytes)
@@ -151,7 +170,11 @@ class Looks:
         """Breaks looks off and gives back what they hold; their notifications have not been acknowledged."""
         for look in looks:
             look.task.cancel()
-        results = await asyncio.gather(*(look.task for look in looks), return_exceptions=True)
-        for result in results:
-            if isinstance(result, ShapedRecord):
-                self.in_flight.add(-result.size_bytes)
+            # Not after an await: whoever discards may be cancelled there, and the bytes would be held for ever.
+            look.task.add_done_callback(self._give_back)
+        if looks:
+            await asyncio.wait({look.task for look in looks})
+
+    def _give_back(self, task: "asyncio.Task[ShapedRecord | CallstreamError]") -> None:
+        if not task.cancelled() and task.exception() is None and isinstance(result := task.result(), ShapedRecord):
+            self.in_flight.add(-result.size_bytes)

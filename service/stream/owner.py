@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
 
 from service.settings import Kafka
 from service.stream.connect import client_options, close_consumer
@@ -61,6 +60,8 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         numbers = sorted(partition.partition for partition in assigned)
         if self._consumer is not None and numbers:
             self._consumer.pause(*assigned)
+        if self._draining:
+            return
         self._on_share(len(numbers))
         log.info("lanes assigned", lanes=numbers)
         self._starting = asyncio.create_task(self._start(numbers))
@@ -73,8 +74,10 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _start(self, numbers: list[int]) -> None:
         await self._check_topics()
+        # Maps of lanes that went to others are let go; those that came back read only what was added.
+        self._ledgers = {number: self._ledgers.get(number) or Ledger() for number in numbers}
         for number in numbers:
-            lane = self._make_lane(number, self._ledgers.setdefault(number, Ledger()))
+            lane = self._make_lane(number, self._ledgers[number])
             task = asyncio.create_task(lane.run(), name=f"lane {number}")
             task.add_done_callback(self._ended)
             self._lanes[number] = (lane, task)
@@ -102,7 +105,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         await asyncio.gather(*(lane.stop(task) for lane, task in going))
 
     async def drain(self, seconds: float) -> None:
-        """Lets every lane end its batch, at most `seconds` of the machine's time, then stops what is left."""
+        """Lets every lane end its batch, at most `seconds` of the machine's time, then stops what is left. For good."""
         self._draining = True
         await self._cancel_starting()
         for lane in self.lanes:
@@ -142,10 +145,10 @@ async def join_group(kafka: Kafka, topics: Topics, owner: Owner) -> AsyncIterato
 
 
 async def stay(consumer: AIOKafkaConsumer) -> None:
-    """Polls the (paused) consumer so that what the group refuses is raised here, until cancelled."""
+    """Polls the (paused) consumer until cancelled. Raises what the group refuses.
+
+    After an error that it did not foresee aiokafka sends no heartbeat and joins no more, but says so at every poll: the
+    lanes would go on here while somebody else is given them. Only another consumer joins again.
+    """
     while True:
-        try:
-            await consumer.getmany(timeout_ms=1000)
-        except KafkaError as error:
-            log.warning("group", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(CHECK_AGAIN_SECONDS)
+        await consumer.getmany(timeout_ms=1000)

@@ -23,6 +23,12 @@ RESTORE_SECONDS = 600.0
 SILENT_SECONDS = 15.0
 
 
+class OffsetsUnreadableError(KafkaError):  # type: ignore[misc]
+    """The group's coordinator did not say where the lane was left: it is loading, or it has moved."""
+
+    retriable = True
+
+
 class LedgerUnreadableError(KafkaError):  # type: ignore[misc]
     """The ledger's end cannot be reached: an open transaction, or a broker that does not answer."""
 
@@ -30,9 +36,17 @@ class LedgerUnreadableError(KafkaError):  # type: ignore[misc]
 
 
 async def committed_offsets(admin: AIOKafkaAdminClient, topics: Topics, lane: int) -> dict[TopicPartition, int]:
-    """Where each input of the lane was left; an input never committed is absent."""
+    """Where each input of the lane was left; an input never committed is absent.
+
+    aiokafka 0.14 passes over an error that is the group's and gives an empty answer (16 `NotCoordinator`, 14 while it
+    loads); an input never committed is in the answer, with -1. Raises `OffsetsUnreadableError`, `KafkaError`.
+    """
     partitions = [TopicPartition(name, lane) for name in topics.lane_inputs]
     found = await admin.list_consumer_group_offsets(topics.lane_group, partitions=partitions)
+    if missing := set(partitions) - found.keys():
+        raise OffsetsUnreadableError(
+            f"no answer for {min(missing).topic}: the group's coordinator is loading or has moved"
+        )
     return {partition: meta.offset for partition, meta in found.items() if meta.offset >= 0}
 
 

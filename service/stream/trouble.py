@@ -6,7 +6,7 @@ letters, reason `unpublishable` (design section 4). Failures that pass (connecti
 
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, ProducerClosed, ProducerFenced
 
 from service.stream.policy import Outcome, Publish
 
@@ -30,7 +30,8 @@ class Trouble:
 
     def failed(self, error: KafkaError, outcomes: Sequence[Outcome]) -> None:
         """A transaction failed with `error`."""
-        if isinstance(error, ProducerFenced) or getattr(error, "retriable", False):
+        # A bare KafkaError is how aiokafka says that its sender died, whatever of: a connection that broke, mostly.
+        if isinstance(error, ProducerFenced | ProducerClosed) or type(error) is KafkaError or error.retriable:
             return
         name = type(error).__name__
         was_apart = self.is_apart

@@ -122,15 +122,17 @@ class Worker:
         kafka = self._settings.kafka
         async with kafka_admin(kafka) as admin:
             report = await sure_topics(admin, self._topics, kafka, create=kafka.create_topics)
-            owner = Owner(self._maker(admin, report.max_message_bytes), self._checker(admin), self._shared)
+            maker = self._maker(admin, report.max_message_bytes)
             while not self._stopping.is_set():
+                owner = Owner(maker, self._checker(admin), self._shared)
                 try:
                     async with join_group(kafka, self._topics, owner) as consumer:
                         self._owner = owner
                         await self._until_stopped(owner, stay(consumer))
                         return
                 except KafkaError as error:
-                    log.warning("the group cannot be joined", error=f"{type(error).__name__}: {error}")
+                    self._owner = None
+                    log.warning("the group has to be joined again", error=f"{type(error).__name__}: {error}")
                     await asyncio.sleep(FIRST_WAIT_SECONDS)
 
     async def _until_stopped(self, owner: Owner, staying: Coroutine[Any, Any, None]) -> None:
@@ -141,12 +143,15 @@ class Worker:
             watched: list[asyncio.Future[Any]] = [stopping, polling, owner.failed]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await owner.drain(self._settings.drain_seconds)
+            # A member that fell out of the group must not finish at leisure: others are being given its lanes.
+            await owner.drain(self._settings.drain_seconds if self._stopping.is_set() else 0.0)
             for task in (stopping, polling):
                 task.cancel()
             await asyncio.wait({stopping, polling})
         if owner.failed.done():
             owner.failed.result()
+        if not polling.cancelled():
+            polling.result()  # it ends by itself only with an error
 
     def _shared(self, owned: int) -> None:
         self._gates.set_share(owned, self._settings.kafka.partitions)
