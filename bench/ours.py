@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge
 
 from bench.material import Page
 from bench.pipeline import Work
+from service import memory
 from service.clock import Clock, iso
 from service.graph.budget import TenantGates
 from service.graph.client import Fetched, Progress
@@ -52,6 +53,7 @@ class Ours:
         await self._stack.enter_async_context(worker)
         await _until(self._metrics.lanes_owned, self._settings.kafka.partitions, OPEN_SECONDS)
         await self._stack.enter_async_context(self._producer)
+        memory.settle()  # as `serve` does
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import aiohttp
 import structlog
 
-from service import __version__
+from service import __version__, memory
 from service.admin import Probe, admin_site
 from service.clock import Clock
 from service.errors import UserError
@@ -196,6 +196,7 @@ async def serve(settings: Settings, roles: Iterable[str]) -> None:
     chosen = check_roles(settings, roles)
     log.info("callstream starts", version=__version__, roles=sorted(chosen), **describe(settings))
     async with open_service(settings, chosen) as service:
+        memory.settle()
         async with running(service.failed(), "watch") as failed, running(wait_for(stop), "signal") as stopped:
             await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():

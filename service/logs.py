@@ -25,7 +25,7 @@ SECONDS_BETWEEN_REPEATS = 30.0
 # These pass by themselves when topics are new or leaders move; they are told only if they last this long.
 HARMLESS = re.compile(
     r"NotLeaderForPartition|LeaderNotAvailable|GroupCoordinatorNotAvailable|GroupLoadInProgress"
-    r"|Unable to request metadata|not found in cluster metadata|auto-create"
+    r"|Unable to request metadata|Marking the coordinator dead|not found in cluster metadata|auto-create"
 )
 SECONDS_OF_GRACE = 10.0
 MOST_KEYS = 500

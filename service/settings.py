@@ -280,6 +280,7 @@ def _where(message: str) -> str:
 def _check(settings: Settings) -> None:
     """Contradictions that types cannot say."""
     parse_delays(settings.retry.delays)
+    _check_addresses(settings)
     _check_tenants(settings.tenants)
     for number, key in settings.client_state.keys.items():
         place = f"Setting client_state.keys.{number}"
@@ -291,6 +292,15 @@ def _check(settings: Settings) -> None:
         raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
     if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
         raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
+
+
+def _check_addresses(settings: Settings) -> None:
+    for address in settings.kafka.bootstrap_servers.split(","):
+        if not re.fullmatch(r"\s*(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\s*", address):
+            raise UserError(f"Setting kafka.bootstrap_servers: {address.strip()!r} is not host:port.")
+    url = settings.receiver.public_url
+    if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+        raise UserError("Setting receiver.public_url must be a URL such as https://calls.example.com, without a query.")
 
 
 def _check_tenants(tenants: Mapping[str, Tenant]) -> None:

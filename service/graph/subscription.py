@@ -37,12 +37,12 @@ class ConsentMissing(TenantMustWait):
 
 
 class HandshakeFailed(SubscriptionError):
-    """400 on create: Graph could not validate a URL (a well-formed body is refused for nothing else)."""
+    """400 on create: Graph could not validate a URL, or takes none of its kind (it must be https)."""
 
     reason = "handshake_failed"
     todo: ClassVar[str] = (
         "Graph must reach receiver.public_url over HTTPS from the internet, with a publicly trusted certificate, "
-        "and both /notifications and /lifecycle must answer within 10 s: `callstream doctor` checks them."
+        "and both /notifications and /lifecycle must answer within 10 s."
     )
 
 

@@ -1,5 +1,6 @@
 """Shell: counts what a committed transaction did, and logs what a person should know of."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -49,8 +50,8 @@ class Accounts:
     def _published(self, outcome: Publish) -> None:
         notification = outcome.notification
         self._metrics.published.labels(self._names[notification.tenant_id.lower()]).inc()
-        for kind, _, _ in outcome.shaped.events:
-            self._metrics.events.labels(kind).inc()
+        for kind, count in Counter([kind for kind, _, _ in outcome.shaped.events]).items():
+            self._metrics.events.labels(kind).inc(count)
         if notification.source in LIVE_SOURCES:
             try:
                 waited = self._clock.now() - from_iso(notification.received_at)

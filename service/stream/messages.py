@@ -5,7 +5,6 @@ Stream events and call summaries carry CloudEvents headers in binary mode (desig
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,9 +23,8 @@ RECORD_OVERHEAD_BYTES = 256
 _json = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaRecord:
-    """One record to be written."""
+class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record to be written. Made for every event, so it is a struct: it costs a tenth of a dataclass."""
 
     topic: str
     partition: int

@@ -69,6 +69,7 @@ def test_every_documented_variable_is_understood() -> None:
             "tenants.<name>.id": ID,
             "graph.request_timeout_seconds": "3",
             "graph.cloud": "global",
+            "receiver.public_url": "https://calls.example.com",
         }.get(entry.name)
         if value is None:
             is_given = entry.default not in (NODEFAULT, "") and not isinstance(entry.kind, types.CustomType)
@@ -92,6 +93,8 @@ def test_every_documented_variable_is_understood() -> None:
         ({"CALLSTREAM_KAFKA__PARTITIONS__X": "1"}, "kafka.partitions"),
         ({"CALLSTREAM_KAFKA__TOPIC_PREFIX": "no spaces"}, "kafka.topic_prefix"),
         ({"CALLSTREAM_RECEIVER__PORT": "70000"}, "receiver.port"),
+        ({"CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": "broker-1:9092,broker-2"}, "kafka.bootstrap_servers: 'broker-2'"),
+        ({"CALLSTREAM_RECEIVER__PUBLIC_URL": "calls.example.com"}, "receiver.public_url"),
         ({"CALLSTREAM_KEEPER__SUBSCRIPTION_MINUTES": "5000"}, "keeper.subscription_minutes"),
         ({"CALLSTREAM_LOG__LEVEL": "loud"}, "log.level"),
         ({"CALLSTREAM_RETRY__DELAYS": "1h,10m"}, "retry.delays"),

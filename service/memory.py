@@ -1,0 +1,20 @@
+"""How this process collects garbage.
+
+Decoded records and events are structs that cannot be part of a cycle, so reference counting frees them; what the
+collector walks in vain is the program itself and whatever is in flight. A full collection then costs some 100 ms in
+which no heartbeat is sent and no notification answered (bench/, docs/benchmark.md).
+"""
+
+import gc
+
+# Allocations between two looks at the youngest objects (Python's default: 700): an L record makes some 20,000.
+YOUNG = 50_000
+# So many of those before the next generation is looked at (Python's default: 10).
+OLDER = 20
+
+
+def settle() -> None:
+    """Once, when everything is open: what is there now stays, and is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, OLDER, OLDER)
