@@ -5,12 +5,14 @@ import asyncio
 import msgspec
 import pytest
 
+from service.clock import Clock, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, UserError
 from service.graph.client import Progress
 from service.notification import Notification
 from service.settings import Kafka, Lanes, Retry
 from service.stream.policy import ShapedRecord
-from service.stream.topics import partition_of
+from service.stream.restore import OffsetsUnreadableError, committed_offsets
+from service.stream.topics import Topics, partition_of
 from tests.broker.lane_bench import (
     PARTITIONS,
     ScriptedGraph,
@@ -294,3 +296,57 @@ async def test_foreign_records_in_the_ledger_stop_nobody(kafka: str, prefix: str
         await eventually(lambda: _published(lanes, 1), "the call is published")
 
         assert len(await lanes.read(lanes.topics.ledger)) == PARTITIONS + 1
+
+
+async def test_a_bug_that_one_record_brings_to_light_sets_that_record_aside_alone(kafka: str, prefix: str) -> None:
+    """The process goes on; the record is tried again, then it is a dead letter with the reason `internal`."""
+
+    async def trips(progress: Progress) -> ShapedRecord:
+        raise ZeroDivisionError
+
+    retry = Retry(delays=("1s",), give_up_hours=2 / 3600)
+    async with bench(settings_for(kafka, prefix, retry=retry)) as lanes:
+        lanes.graph.say("bad", trips)
+        lanes.graph.say("good", shaped("good", 1))
+        await lanes.put(notice("bad"), notice("good"))
+        await eventually(lambda: _published(lanes, 1), "the good one is published")
+        await eventually(lambda: _dead(lanes, 1), "the bad one is set aside")
+        [letter] = await lanes.read(lanes.topics.dead_letter)
+
+    assert text(letter, "reason") == "internal"
+    assert lanes.graph.looks_at("bad") == 2
+
+
+async def test_offsets_that_the_coordinator_cannot_tell_are_not_taken_for_none(kafka: str, prefix: str) -> None:
+    """An empty answer comes from a coordinator that is loading; a lane that believed it would begin at offset 0."""
+
+    class Loading:
+        async def list_consumer_group_offsets(self, group: str, partitions: object) -> dict[object, object]:
+            return {}
+
+    with pytest.raises(OffsetsUnreadableError):
+        await committed_offsets(Loading(), Topics(prefix), 0)
+
+
+async def test_the_lag_is_the_age_of_the_oldest_notification_that_waits(kafka: str, prefix: str) -> None:
+    """A notification under way counts by when it was received; 0 when there is none."""
+    release = asyncio.Event()
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        await release.wait()
+        return shaped("slow", 1)
+
+    async with bench(settings_for(kafka, prefix, lanes=Lanes(patience_seconds=10.0))) as lanes:
+        lanes.graph.say("slow", slow)
+        await lanes.put(notice("slow", received_at=iso(Clock().now() - 100)))
+        await eventually(lambda: _looked(lanes.graph, "slow", 1), "it is being fetched")
+        waiting = max(lane.lag_seconds() for lane in lanes.worker._lanes)
+        release.set()
+        await eventually(lambda: _published(lanes, 1), "it is published")
+        await eventually(lambda: _no_lag(lanes), "nothing waits")
+
+    assert 100 <= waiting < 200
+
+
+async def _no_lag(lanes) -> bool:
+    return max(lane.lag_seconds() for lane in lanes.worker._lanes) == 0
