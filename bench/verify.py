@@ -10,19 +10,15 @@ Position = str
 """`{call}/{version}/{session}.{segment}.{media}.{stream}`, by index."""
 
 
-class _Index(msgspec.Struct):
-    index: int
-
-
 class _NaiveEvent(msgspec.Struct):
     """What the position of a naive event takes."""
 
-    callId: str  # noqa: N815 - as it stands in the event
+    call_id: str = msgspec.field(name="callId")
     version: int
-    session: _Index
-    segment: _Index
-    media: _Index
-    stream: _Index
+    session: int = msgspec.field(name="session.index")
+    segment: int = msgspec.field(name="segment.index")
+    media: int = msgspec.field(name="media.index")
+    stream: int = msgspec.field(name="stream.index")
 
 
 _naive = msgspec.json.Decoder(_NaiveEvent)
@@ -38,7 +34,7 @@ def position_of_naive(record: ConsumerRecord) -> Position:
     """From the event itself."""
     event = _naive.decode(record.value)
     places = (event.session, event.segment, event.media, event.stream)
-    return f"{event.callId.lower()}/{event.version}/{'.'.join(str(place.index) for place in places)}"
+    return f"{event.call_id.lower()}/{event.version}/{'.'.join(map(str, places))}"
 
 
 async def positions(

@@ -7,8 +7,10 @@ again and again.
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeVar
+
+import msgspec
 
 Reading = TypeVar("Reading")
 
@@ -21,10 +23,12 @@ _DURATION = re.compile(
 # What nearly all of Graph's durations look like. At most 14 digits: no two such numbers share a double, so the double
 # nearest to the text is whole only where the text is.
 _SECONDS = re.compile(r"PT([0-9]{1,5}(?:\.[0-9]{1,9})?)S")
-_DATE_TIME = re.compile(
-    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)"
-    r"(?:\.([0-9]{1,30}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
-)
+_MOMENT = r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)"
+_DATE_TIME = re.compile(rf"{_MOMENT}(?:\.([0-9]{{1,30}}))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
+# Many of them, one a line, for one look: seconds as JSON writes numbers, so without zeros in front; instants in UTC.
+_ALL_SECONDS = re.compile(r"(?:PT(?:0|[1-9][0-9]{0,4})(?:\.[0-9]{1,9})?S\n)*")
+_ALL_UTC = re.compile(rf"(?:{_MOMENT.replace('(', '(?:')}(?:\.[0-9]{{1,30}})?Z\n)*")
+_floats: Final = msgspec.json.Decoder(list[float]).decode
 
 # Distinct texts in use at a time: durations in whole milliseconds below a minute, and the instants of some thousand
 # records.
@@ -36,11 +40,30 @@ class _Remembered(dict[str, Reading]):
 
     Each text of a record is asked for two or three times within the record, so what was used last need not be known.
     That costs half of `lru_cache`, in time and in memory.
+
+    `read_all` reads many texts at once, None where they are not all of the usual form: one look at a record's texts
+    costs a third of a look at each.
     """
 
-    def __init__(self, read: Callable[[str], Reading]) -> None:
+    def __init__(
+        self, read: Callable[[str], Reading], read_all: Callable[[Collection[str]], Iterable[Reading] | None]
+    ) -> None:
         super().__init__()
         self._read = read
+        self._read_all = read_all
+
+    def all_well_formed(self, texts: Collection[str]) -> bool:
+        """Whether the reader makes something of each of the texts. They are known afterwards.
+
+        Read again even if they are known: most are not, and asking costs as much as reading.
+        """
+        readings = self._read_all(texts)
+        if readings is None:
+            return all(self[text] is not None for text in texts)
+        if len(self) + len(texts) > _REMEMBERED:
+            self.clear()
+        self.update(zip(texts, readings, strict=True))
+        return True
 
     def __missing__(self, text: str) -> Reading:
         if len(self) >= _REMEMBERED:
@@ -81,7 +104,27 @@ def _milliseconds(text: str) -> int | float | None:
     return quotient(ticks * 1000, scale)
 
 
-milliseconds: Final[Callable[[str], int | float | None]] = _Remembered(_milliseconds).__getitem__
+def _lines(texts: Collection[str], form: re.Pattern[str]) -> str | None:
+    """The texts, one a line, if each is of the form; a text of two lines is not."""
+    lines = "\n".join((*texts, ""))
+    return lines if form.fullmatch(lines) is not None and lines.count("\n") == len(texts) else None
+
+
+def _all_milliseconds(texts: Collection[str]) -> Iterable[int | float] | None:
+    lines = _lines(texts, _ALL_SECONDS)
+    if lines is None:
+        return None
+    # `PT0.0251219S` becomes `0.0251219e3`, which JSON knows how to round.
+    values = _floats("[" + lines[2:-2].replace("S\nPT", "e3,") + "e3]") if texts else ()
+    return [int(value) if value.is_integer() else value for value in values]
+
+
+_DURATIONS: Final = _Remembered(_milliseconds, _all_milliseconds)
+
+are_durations: Final[Callable[[Collection[str]], bool]] = _DURATIONS.all_well_formed
+"""Whether all the texts are durations that are not negative."""
+
+milliseconds: Final[Callable[[str], int | float | None]] = _DURATIONS.__getitem__
 """The length of a duration in milliseconds (`PT2M20.6389308S` is 140638.9308).
 
 None if it is negative or no duration.
@@ -106,7 +149,16 @@ def _utc(text: str) -> str | None:
     return f"{moment.isoformat()}{fraction}Z"
 
 
-utc: Final[Callable[[str], str | None]] = _Remembered(_utc).__getitem__
+def _all_utc(texts: Collection[str]) -> Iterable[str] | None:
+    return None if _lines(texts, _ALL_UTC) is None else texts
+
+
+_INSTANTS: Final = _Remembered(_utc, _all_utc)
+
+are_date_times: Final[Callable[[Collection[str]], bool]] = _INSTANTS.all_well_formed
+"""Whether all the texts are date-times with an offset."""
+
+utc: Final[Callable[[str], str | None]] = _INSTANTS.__getitem__
 """A date-time in UTC with all the digits it came with; None if it is no date-time with an offset.
 
 Where UTC would leave the years 1 to 9999, or there is no such day, it stays as it is.

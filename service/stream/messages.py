@@ -42,11 +42,11 @@ class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
 def publish_records(outcome: Publish, topics: Topics, lane: int) -> Iterable[KafkaRecord]:
     """All stream events of one version, its call summary and its ledger entry: one transaction or none."""
     notification, shaped = outcome.notification, outcome.shaped
-    key = notification.key
+    key, streams = notification.key, topics.streams
     shared = _shared_headers(outcome)
+    of_streams = [("ce_type", STREAM_EVENT_TYPE), *shared]
     for kind, value, event_id in shaped.events:
-        headers = [("ce_id", event_id.encode()), ("ce_type", STREAM_EVENT_TYPE), *shared]
-        yield KafkaRecord(topics.streams[kind], lane, key, value, headers)
+        yield KafkaRecord(streams[kind], lane, key, value, [("ce_id", event_id.encode()), *of_streams])
     summary_id = key + b"/%d" % shaped.version
     headers = [("ce_id", summary_id), ("ce_type", CALL_SUMMARY_TYPE), *shared]
     yield KafkaRecord(topics.calls, lane, key, shaped.summary, headers)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from service.errors import NotACallRecord
-from service.record import decode
+from service.record import decode, times
 from service.record.decode import decode_participants_page, decode_record, decode_sessions_page
 from service.record.encode import EventEncoder, encode_summary
 from service.record.flatten import flatten
@@ -456,3 +456,23 @@ def _objects(value: Any) -> Any:
     elif isinstance(value, list):
         for inner in value:
             yield from _objects(inner)
+
+
+@pytest.mark.parametrize("name", ["averageJitter", "startDateTime"])
+@pytest.mark.parametrize(
+    "text", ["PT1S\nPT1S", "PT1S\n", "\nPT1S", "2026-01-02T03:04:05Z\n2026-01-02T03:04:05Z", "\n", ""]
+)
+def test_a_text_of_two_good_lines_is_odd(name: str, text: str) -> None:
+    """Texts are checked many at once, one a line; a text with a line break in it must not pass for two."""
+    _, odd = decoded_stream(**{name: text, "maxJitter": "PT2S"})
+
+    assert odd == [(name, "bad_format")]
+
+
+@given(st.lists(st.from_regex(r"PT[0-9]{1,5}(\.[0-9]{1,9})?S", fullmatch=True), min_size=1, unique=True))
+def test_durations_read_together_are_those_read_alone(texts: list[str]) -> None:
+    """Leading zeros, many digits: the way over JSON numbers gives the same milliseconds, ints where they are whole."""
+    alone = [(value, type(value)) for value in map(times._milliseconds, texts)]
+
+    assert times.are_durations(texts)
+    assert [(value, type(value)) for value in map(times.milliseconds, texts)] == alone
