@@ -26,6 +26,15 @@ SHORTEST_KEY = 16  # characters; a clientState key that can be guessed lets anyo
 ROLES = ("receive", "work", "keep")
 # Settings of the process itself rather than of `Settings`: read by `load` alone.
 CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
+# Settings whose own name ends in `_file`: their value is the path, not what the file holds.
+PATH_SETTINGS = frozenset({"ca_file", "certificate_file", "certificate_key_file", "federated_token_file"})
+# What the workload identity webhook of Kubernetes sets in a pod, and the tenant's setting that it stands for.
+# Source: https://learn.microsoft.com/azure/aks/workload-identity-overview . The login host is `graph.cloud`'s affair.
+WORKLOAD_IDENTITY = {
+    "AZURE_TENANT_ID": "id",
+    "AZURE_CLIENT_ID": "client_id",
+    "AZURE_FEDERATED_TOKEN_FILE": "federated_token_file",
+}
 
 
 class Secret:
@@ -110,8 +119,32 @@ class Tenant(_Group, frozen=True):
 
     id: str
     """Directory (tenant) id, a GUID."""
-    client_id: str
+    client_id: str = ""
+    """Application (client) id of the app registration. With `managed-identity`: client id of the user-assigned identity,
+    empty for the system-assigned one."""
+    credential: Literal[
+        "client-secret",
+        "certificate",
+        "federated-token",
+        "workload-identity",
+        "managed-identity",
+        "managed-identity-federation",
+    ] = "client-secret"
+    """How to sign in (docs/sign-in.md). All but `client-secret` need the extra `azure`."""
     client_secret: Secret = Secret("")
+    """For `client-secret`: the secret's value, not its id."""
+    certificate_file: str = ""
+    """For `certificate`: path of a PEM or PFX file; read anew for each token, so a renewed one is used by itself."""
+    certificate_key_file: str = ""
+    """For `certificate`: path of the private key (PEM) where it stands in a file of its own, as `tls.key`."""
+    certificate_password: Secret = Secret("")
+    """For `certificate`: password of the private key."""
+    federated_token_file: str = ""
+    """For `federated-token` and `workload-identity`: path of the outside token; read anew each time it is used.
+    `workload-identity` takes it, the client id and the tenant id from the pod's `AZURE_…` variables where not set."""
+    identity_client_id: str = ""
+    """For `managed-identity-federation`: client id of the user-assigned identity that the app registration trusts, empty
+    for the system-assigned one."""
 
 
 class Graph(_Group, frozen=True):
@@ -121,6 +154,8 @@ class Graph(_Group, frozen=True):
     """`global`, `usgov-l4`, `usgov-l5`, or `custom` with `root_url` and `login_url` (the emulator)."""
     root_url: str = ""
     login_url: str = ""
+    ca_file: str = ""
+    """Path of PEM certificates that are trusted besides the system's, for Graph and the login (private CA, proxy)."""
     request_timeout_seconds: Positive = 15.0
     """One request, headers and body; below the record's deadline so that a silent answer is tried again."""
     record_deadline_seconds: Positive = 20.0
@@ -215,6 +250,7 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
             _place(tree, name, value)
+    _fill_workload_identity(tree, environ)
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as exc:
@@ -242,7 +278,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _place(tree: dict[str, Any], name: str, value: str) -> None:
     """Puts one environment variable at its place in the tree of settings."""
     path = name.removeprefix(PREFIX).lower().split("__")
-    if path[-1].endswith("_file"):
+    if path[-1].endswith("_file") and path[-1] not in PATH_SETTINGS:
         path[-1] = path[-1].removesuffix("_file")
         value = _read_secret(name, value)
     node = tree
@@ -251,6 +287,16 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"{name} goes deeper than the setting it names.")
     node[path[-1]] = [item.strip() for item in value.split(",")] if path == ["retry", "delays"] else value
+
+
+def _fill_workload_identity(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Gives tenants that sign in with `workload-identity` what the pod's variables say and the settings do not."""
+    tenants = tree.get("tenants")
+    for tenant in tenants.values() if isinstance(tenants, dict) else ():
+        if isinstance(tenant, dict) and tenant.get("credential") == "workload-identity":
+            for variable, setting in WORKLOAD_IDENTITY.items():
+                if variable in environ:
+                    tenant.setdefault(setting, environ[variable])
 
 
 def _read_secret(name: str, file_name: str) -> str:
@@ -299,6 +345,8 @@ def _check_tenants(tenants: Mapping[str, Tenant]) -> None:
             raise UserError(f"Tenant name {name!r} must be 1 to 40 of a-z, 0-9, - and _: it becomes a metric label.")
         if not GUID.fullmatch(tenant.id):
             raise UserError(f"Setting tenants.{name}.id must be the tenant's GUID.")
+        if not tenant.client_id and tenant.credential != "managed-identity":
+            raise UserError(f"Setting tenants.{name}.client_id must be the app registration's application (client) id.")
     ids = [tenant.id.lower() for tenant in tenants.values()]
     if len(set(ids)) < len(ids):
         raise UserError("Two tenants have the same id.")

@@ -37,8 +37,6 @@ MEANINGS = {
     "receiver.max_body_bytes": "Largest body of one POST; more is answered 413.",
     "admin.host": "Address the private site listens on.",
     "admin.port": "Port the private site listens on; 0 takes any free one.",
-    "tenants.<name>.client_id": "Application (client) id of the app registration.",
-    "tenants.<name>.client_secret": "The app registration's client secret.",
     "graph.root_url": "Base URL of Graph, for `cloud = custom`.",
     "graph.login_url": "Base URL of the login, for `cloud = custom`.",
     "log.level": "Least level that is written.",
@@ -48,6 +46,7 @@ SETTINGS_HEAD = """# Settings
 
 Every setting can stand in a TOML file (`--config`, else `CALLSTREAM_CONFIG`, else `./callstream.toml`) and in an
 environment variable, which wins. A variable that ends in `_FILE` names a file that holds the value: use it for secrets.
+Settings whose own name ends in `_file` hold a path.
 Lists are comma-separated. All values are checked before anything opens; a mistake ends the start with one sentence.
 The effective settings are logged once at start, secrets masked.
 
