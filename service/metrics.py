@@ -34,7 +34,7 @@ DEAD = ("unavailable", "graph_unavailable", "not_a_call_record", "unpublishable"
 SKIPPED = ("published", "dead", "overtaken", "merged")
 ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown_field", "unknown_member")
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
-GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions")
+GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions", "list")
 REOPENED = ("fenced", "kafka", "publish", "internal")
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)

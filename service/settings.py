@@ -164,6 +164,8 @@ class Graph(_Group, frozen=True):
     """Requests for one tenant by all replicas together; Graph allows 1,500. A process spends its lanes' share."""
     record_requests_per_20s: Annotated[int, msgspec.Meta(ge=1, le=40)] = 36
     """Requests for one call record; Graph allows 40."""
+    list_requests_per_20s: Annotated[int, msgspec.Meta(ge=1, le=36)] = 8
+    """Pages of the list of call records for one tenant. Graph says 40; older texts less than 10, so stay below that."""
     tries: Count = 3
     """Tries in place for one request that fails with 5xx, a timeout or a cut body."""
     max_body_bytes: Count = 64 * 1024 * 1024
@@ -213,6 +215,59 @@ class Keeper(_Group, frozen=True):
     """How often the keeper looks at every subscription."""
 
 
+Treatment = Literal["preset", "keep", "hash", "drop"]
+
+
+class Privacy(_Group, frozen=True):
+    """What leaves the process of the text in call records that is about somebody: docs/privacy.md has every field.
+
+    One setting a class: `keep`, `hash` (keyed; the same value always gives the same hash), `drop`, or as the preset says.
+    """
+
+    preset: Literal["open", "default", "strict"] = "default"
+    """`open` keeps all, `strict` drops all, `default` drops join links and feedback text and keeps the rest."""
+    names: Treatment = "preset"
+    """Display names, user principal names, e-mail addresses."""
+    ids: Treatment = "preset"
+    """Object ids, participant ids, administrative units, resource ids, other tenants' ids."""
+    phone_numbers: Treatment = "preset"
+    """Telephone numbers; Graph's own masking stays."""
+    ip_addresses: Treatment = "preset"
+    """Addresses of clients, relays and hops."""
+    subnets: Treatment = "preset"
+    """Network addresses of clients."""
+    hardware_addresses: Treatment = "preset"
+    """MAC addresses and BSSIDs."""
+    device_names: Treatment = "preset"
+    """Names of machines, microphones and loudspeakers."""
+    feedback_text: Treatment = "preset"
+    """What participants wrote about the call."""
+    join_urls: Treatment = "preset"
+    """Links into meetings."""
+    user_agents: Treatment = "preset"
+    """Raw user-agent text."""
+    dns_suffixes: Treatment = "preset"
+    """DNS suffixes of adapters."""
+    unknown_properties: Treatment = "preset"
+    """Text that Graph added since; it travels in the raw archive alone."""
+    keys: dict[str, Secret] = {}
+    """Key number (1, 2, …) → key text, at least 16 characters. The highest hashes; its number stands in each hash."""
+
+    def treatments(self) -> dict[str, Literal["keep", "hash", "drop"]]:
+        """Class → what is set for it; without those that the preset decides."""
+        found = {name: getattr(self, name) for name in self.__struct_fields__ if name not in ("preset", "keys")}
+        return {name: treatment for name, treatment in found.items() if treatment != "preset"}
+
+
+class Raw(_Group, frozen=True):
+    """The archive of whole records, after the privacy policy, for `callstream replay --from-raw`."""
+
+    enabled: bool = False
+    """Whether every published version is also written to `{prefix}.raw`; memory for records being fetched doubles."""
+    retention_days: Positive = 365.0
+    """How long the archive keeps a version."""
+
+
 class Log(_Group, frozen=True):
     """Log lines."""
 
@@ -233,6 +288,8 @@ class Settings(_Group, frozen=True):
     lanes: Lanes = Lanes()
     retry: Retry = Retry()
     keeper: Keeper = Keeper()
+    privacy: Privacy = Privacy()
+    raw: Raw = Raw()
     log: Log = Log()
     drain_seconds: Positive = 25.0
     """How long SIGTERM may take; the pod's grace period must exceed it."""
@@ -327,16 +384,27 @@ def _check(settings: Settings) -> None:
     """Contradictions that types cannot say."""
     parse_delays(settings.retry.delays)
     _check_tenants(settings.tenants)
-    for number, key in settings.client_state.keys.items():
-        place = f"Setting client_state.keys.{number}"
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
-            raise UserError(f"{place}: a key's name must be a number from 1 to 9999.")
-        if len(key.reveal()) < SHORTEST_KEY:
-            raise UserError(f"{place} must have at least {SHORTEST_KEY} characters.")
+    _check_keys("client_state", settings.client_state.keys)
+    _check_keys("privacy", settings.privacy.keys)
+    hashed = [name for name, treatment in settings.privacy.treatments().items() if treatment == "hash"]
+    if hashed and not settings.privacy.keys:
+        raise UserError(
+            f"Setting privacy.{hashed[0]} is hash, and there is no key to hash with: "
+            "set CALLSTREAM_PRIVACY__KEYS__1 to a long random text."
+        )
     if settings.graph.cloud == "custom" and not (settings.graph.root_url and settings.graph.login_url):
         raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
     if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
         raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
+
+
+def _check_keys(group: str, keys: Mapping[str, Secret]) -> None:
+    for number, key in keys.items():
+        place = f"Setting {group}.keys.{number}"
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
+            raise UserError(f"{place}: a key's name must be a number from 1 to 9999.")
+        if len(key.reveal()) < SHORTEST_KEY:
+            raise UserError(f"{place} must have at least {SHORTEST_KEY} characters.")
 
 
 def _check_tenants(tenants: Mapping[str, Tenant]) -> None:
