@@ -20,10 +20,11 @@ from service import __version__
 from service.admin import Probe, admin_site
 from service.clock import Clock
 from service.errors import UserError
-from service.graph.auth import ClientSecretTokens
+from service.graph.auth import TenantTokens, tokens_of
 from service.graph.budget import TenantGates
 from service.graph.client import GraphClient, http_session
 from service.graph.clouds import Endpoints, endpoints
+from service.graph.credentials_check import check_credentials
 from service.graph.subscriptions import Subscriptions
 from service.keeper import keep
 from service.logs import describe
@@ -74,17 +75,13 @@ def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
         raise UserError(f"Role {min(unknown)!r} is unknown; roles are {', '.join(ROLES)}.")
     if not settings.tenants:
         raise UserError(
-            "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET "
-            "(docs/settings.md)."
+            "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET, "
+            "or another credential (docs/sign-in.md)."
         )
     if chosen & {"receive", "keep"} and not settings.client_state.keys:
         raise UserError("No clientState key is configured: set CALLSTREAM_CLIENT_STATE__KEYS__1 to a long random text.")
     if chosen & {"work", "keep"}:
-        for name, tenant in settings.tenants.items():
-            if not tenant.client_secret:
-                raise UserError(
-                    f"Tenant {name} has no client secret: set CALLSTREAM_TENANTS__{name.upper()}__CLIENT_SECRET."
-                )
+        check_credentials(settings, endpoints(settings.graph))
     return chosen
 
 
@@ -103,7 +100,7 @@ async def open_service(
         admin = admin_site(settings.admin, parts.metrics, service.live, service.ready)
         service.admin_url = (await stack.enter_async_context(admin)).url
         service.ready["draining"] = lambda: "Draining." if service.draining else None
-        parts.http = await stack.enter_async_context(http_session())
+        parts.http = await stack.enter_async_context(http_session(settings.graph.ca_file))
         if "work" in chosen:
             await parts.open_worker(service, stack)
         else:
@@ -134,9 +131,9 @@ class Parts:
         self.gatekeeper = Gatekeeper(tenants, keys)
 
     @cached_property
-    def tokens(self) -> ClientSecretTokens:
+    def tokens(self) -> TenantTokens:
         """One cache of tokens for all roles of the process."""
-        return ClientSecretTokens(self.http, self.graph, self.clock, self.metrics)
+        return tokens_of(self.http, self.graph, self.clock, self.metrics)
 
     async def open_worker(self, service: Service, stack: AsyncExitStack) -> None:
         """Lanes: fetch, shape, publish."""

@@ -120,8 +120,8 @@ class Tenant(_Group, frozen=True):
     id: str
     """Directory (tenant) id, a GUID."""
     client_id: str = ""
-    """Application (client) id of the app registration. With `managed-identity`: client id of the user-assigned identity,
-    empty for the system-assigned one."""
+    """Application (client) id of the app registration. With `managed-identity`: client id of the user-assigned
+    identity, empty for the system-assigned one."""
     credential: Literal[
         "client-secret",
         "certificate",
@@ -143,8 +143,8 @@ class Tenant(_Group, frozen=True):
     """For `federated-token` and `workload-identity`: path of the outside token; read anew each time it is used.
     `workload-identity` takes it, the client id and the tenant id from the pod's `AZURE_…` variables where not set."""
     identity_client_id: str = ""
-    """For `managed-identity-federation`: client id of the user-assigned identity that the app registration trusts, empty
-    for the system-assigned one."""
+    """For `managed-identity-federation`: client id of the user-assigned identity that the app registration trusts,
+    empty for the system-assigned one."""
 
 
 class Graph(_Group, frozen=True):
@@ -221,7 +221,7 @@ Treatment = Literal["preset", "keep", "hash", "drop"]
 class Privacy(_Group, frozen=True):
     """What leaves the process of the text in call records that is about somebody: docs/privacy.md has every field.
 
-    One setting a class: `keep`, `hash` (keyed; the same value always gives the same hash), `drop`, or as the preset says.
+    One setting a class: `keep`, `hash` (keyed; the same value gives the same hash), `drop`, or as the preset says.
     """
 
     preset: Literal["open", "default", "strict"] = "default"

@@ -4,6 +4,7 @@ Sources: graph-contract 6; https://learn.microsoft.com/graph/api/callrecords-cal
 https://learn.microsoft.com/graph/api/callrecords-session-list .
 """
 
+import ssl
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ import aiohttp
 
 from service import __version__
 from service.clock import Clock
-from service.errors import GraphUnavailable
+from service.errors import GraphUnavailable, UserError
 from service.graph.auth import Tokens
 from service.graph.budget import TenantGates
 from service.graph.clouds import Endpoints
@@ -103,15 +104,29 @@ class GraphClient:
         raise RecordChanged("New versions of the call record kept appearing while it was read.")
 
 
-def http_session() -> aiohttp.ClientSession:
-    """The process's one session to Graph and the login; the caller closes it.
+def http_session(ca_file: str = "") -> aiohttp.ClientSession:
+    """The process's one session to Graph and the login; the caller closes it. UserError for an unusable `ca_file`.
 
     No cookies: a gateway's would pin all requests to one place. No proxies or passwords from the environment.
     """
+    trust = _trust(ca_file)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=60),
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=60, ssl=trust or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"callstream/{__version__}"},
         timeout=aiohttp.ClientTimeout(total=60, sock_connect=10),
         trust_env=False,
     )
+
+
+def _trust(ca_file: str) -> ssl.SSLContext | None:
+    """The system's certificate authorities and those of the file; None for the system's alone."""
+    if not ca_file:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        why = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read ({exc.strerror})"
+        raise UserError(f"Setting graph.ca_file: {ca_file} {why}.") from None
+    return context

@@ -1,0 +1,176 @@
+"""Shell: signing in through azure-identity, over the process's own session: every kind of credential.
+
+The library's credential is made anew for each token. So its own cache cannot give back a token that Graph has just
+refused, and a certificate or token file is always the one that is there now. Tokens are cached one level up, where
+retrying is decided too: the library's retries are off.
+
+Source: https://learn.microsoft.com/python/api/azure-identity/azure.identity.aio ; graph-contract 10.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+from azure.core.credentials_async import AsyncSupportsTokenInfo
+from azure.core.exceptions import (
+    AzureError,
+    IncompleteReadError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+)
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.identity.aio import (
+    CertificateCredential,
+    ClientAssertionCredential,
+    ClientSecretCredential,
+    ManagedIdentityCredential,
+)
+
+from service.clock import Clock
+from service.graph.body import real_timeout
+from service.graph.clouds import Endpoints
+from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked
+from service.graph.credentials_files import read_certificate, read_token, stamp
+from service.settings import Tenant
+
+LOGIN: Final = "the login"
+IDENTITY: Final = "the managed identity's endpoint"
+
+
+class AzureLogin:
+    """Signs in with whatever kind of credential the tenant has."""
+
+    def __init__(self, http: aiohttp.ClientSession, endpoints: Endpoints, clock: Clock) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._ways: dict[str, Callable[[Tenant], Awaitable[Grant]]] = {
+            "client-secret": self._with_secret,
+            "certificate": self._with_certificate,
+            "federated-token": self._with_token_file,
+            "workload-identity": self._with_token_file,
+            "managed-identity": self._as_identity,
+            "managed-identity-federation": self._with_identity_token,
+        }
+        transport = AioHttpTransport(session=http, session_owner=False)
+        self._pipeline: dict[str, Any] = {"transport": transport, "retry_total": 0}
+        # No Microsoft host vouches for addresses of the settings, and none is reachable from where they are used.
+        self._options: dict[str, Any] = {
+            **self._pipeline,
+            "authority": endpoints.login_url,
+            "disable_instance_discovery": endpoints.is_custom,
+        }
+
+    def stamp(self, tenant: Tenant) -> object:
+        """Changes when a file of the credential does."""
+        return stamp(tenant)
+
+    async def grant(self, tenant: Tenant) -> Grant:
+        """A new token. Raises NoToken."""
+        try:
+            async with real_timeout(self._clock, REQUEST_SECONDS):
+                return await self._ways[tenant.credential](tenant)
+        except TimeoutError:
+            who = IDENTITY if tenant.credential == "managed-identity" else LOGIN
+            sentence = f"There is no token: {who} did not answer in time."
+            raise NoToken(sentence, is_refusal=False, outcome="timeout") from None
+
+    async def _with_secret(self, tenant: Tenant) -> Grant:
+        secret = tenant.client_secret.reveal()
+        if not secret:
+            sentence = "There is no token: this tenant has no client_secret in the settings."
+            raise NoToken(sentence, is_refusal=True, outcome=None)
+        return await self._ask(ClientSecretCredential(tenant.id, tenant.client_id, secret, **self._options))
+
+    async def _with_certificate(self, tenant: Tenant) -> Grant:
+        return await self._ask(await asyncio.to_thread(certificate_credential, tenant, **self._options))
+
+    async def _with_token_file(self, tenant: Tenant) -> Grant:
+        return await self._exchange(tenant, await asyncio.to_thread(read_token, tenant))
+
+    async def _with_identity_token(self, tenant: Tenant) -> Grant:
+        """The application trusts a managed identity, whose token is exchanged for the application's."""
+        identity = self._identity(tenant.identity_client_id)
+        grant = await self._ask(identity, f"{self._endpoints.assertion_audience}/.default", tenant.identity_client_id)
+        return await self._exchange(tenant, grant.token)
+
+    async def _as_identity(self, tenant: Tenant) -> Grant:
+        return await self._ask(self._identity(tenant.client_id), identity=tenant.client_id)
+
+    def _identity(self, client_id: str) -> ManagedIdentityCredential:
+        return ManagedIdentityCredential(client_id=client_id or None, **self._pipeline)
+
+    async def _exchange(self, tenant: Tenant, assertion: str) -> Grant:
+        credential = ClientAssertionCredential(tenant.id, tenant.client_id, lambda: assertion, **self._options)
+        return await self._ask(credential)
+
+    async def _ask(self, credential: AsyncSupportsTokenInfo, scope: str = "", identity: str | None = None) -> Grant:
+        """One request. `identity` is the client id asked for, or empty, when a managed identity is asked."""
+        asked_at = int(time.time())  # the library adds the lifetime to the machine's time, whole seconds
+        try:
+            async with credential:
+                found = await credential.get_token_info(scope or self._endpoints.scope)
+        except AzureError as exc:
+            raise _no_token(exc, self._clock.now(), identity) from None
+        except (AttributeError, KeyError, TypeError, ValueError):  # an answer that the library did not expect
+            raise NoToken(f"There is no token: the answer of {_who(identity)} holds none.", is_refusal=False) from None
+        return checked(found.token, found.expires_on - asked_at)
+
+
+def certificate_credential(tenant: Tenant, **options: Any) -> CertificateCredential:
+    """azure-identity's credential of the certificate that is there now. Blocks (files, RSA). Raises NoToken."""
+    content = read_certificate(tenant)
+    password = tenant.certificate_password.reveal() or None
+    try:
+        return CertificateCredential(
+            tenant.id, tenant.client_id, certificate_data=content, password=password, **options
+        )
+    except Exception:  # cryptography has a dozen errors for what is wrong with a file
+        raise NoToken(
+            f"There is no token: certificate_file {tenant.certificate_file} must hold, as PEM or PFX, a certificate "
+            "and its RSA private key (or certificate_key_file the key), and certificate_password the key's password.",
+            is_refusal=True,
+            outcome=None,
+        ) from None
+
+
+def _who(identity: str | None) -> str:
+    return LOGIN if identity is None else IDENTITY
+
+
+def _no_token(exc: AzureError, now: float, identity: str | None) -> NoToken:
+    """The library's error in our words. Its text may hold the login's own, so no part of it is used."""
+    who, chain = _who(identity), _chain(exc)
+    for one in chain:
+        if isinstance(one, ServiceRequestTimeoutError | ServiceResponseTimeoutError):
+            return NoToken(f"There is no token: {who} did not answer in time.", is_refusal=False, outcome="timeout")
+        if isinstance(one, IncompleteReadError | ServiceResponseError):
+            return NoToken(f"There is no token: the answer of {who} was cut.", is_refusal=False, outcome="cut")
+        if isinstance(one, ServiceRequestError):
+            why = type(chain[-1]).__name__
+            where = "" if identity is None else ": it exists on Azure's own machines alone"
+            return NoToken(f"There is no token: {who} cannot be reached ({why}){where}.", is_refusal=False)
+    if answer := next((found for one in chain if (found := getattr(one, "response", None)) is not None), None):
+        try:
+            check_status(answer.status_code, answer.headers, answer.body(), now, who, _hint(identity))
+        except NoToken as problem:
+            return problem
+    return NoToken(f"There is no token: the answer of {who} holds none.", is_refusal=False)
+
+
+def _chain(exc: BaseException) -> list[BaseException]:
+    """The error and what caused it, down to the first cause."""
+    chain = [exc]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _hint(identity: str | None) -> str:
+    """What a refusal without a number means when a managed identity was asked for."""
+    if identity is None:
+        return ""
+    return f"the identity {identity} is not assigned to this machine" if identity else "this machine has no identity"
