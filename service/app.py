@@ -33,7 +33,7 @@ from service.notification import Gatekeeper
 from service.receiver import receiver_site
 from service.settings import ROLES, Settings
 from service.store import KafkaStore
-from service.stream.shaping import Shaping
+from service.stream.shaping import Shaping, policy_in_force
 from service.stream.topics import Topics
 from service.stream.worker import Worker, kafka_admin, sure_topics
 
@@ -123,7 +123,7 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics(tenants=settings.tenants)
-        self.topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+        self.topics = Topics.of(settings)
         self.graph = graph
         self.http: aiohttp.ClientSession
         tenants = {tenant.id.lower(): name for name, tenant in settings.tenants.items()}
@@ -139,8 +139,17 @@ class Parts:
         """Lanes: fetch, shape, publish."""
         settings, metrics = self.settings, self.metrics
         gates = TenantGates(settings.graph, settings.tenants, self.clock, metrics)
-        client = GraphClient(self.http, self.graph, self.tokens, settings.graph, gates, self.clock, metrics)
-        shaping = Shaping(client, settings.tenants, self.clock, metrics)
+        client = GraphClient(
+            self.http,
+            self.graph,
+            self.tokens,
+            settings.graph,
+            gates,
+            self.clock,
+            metrics,
+            keeps_pages=settings.raw.enabled,
+        )
+        shaping = Shaping(client, settings.tenants, self.clock, metrics, policy_in_force(settings.privacy))
         worker = Worker(settings, self.topics, shaping, gates, self.clock, metrics)
         await stack.enter_async_context(worker)
         service.probes.append(worker.stalled)

@@ -19,6 +19,7 @@ from service.graph.clouds import Endpoints
 from service.graph.exchange import Exchange, Subject
 from service.graph.reading import Forms, Reading
 from service.metrics import Metrics
+from service.record.archive import Pages
 from service.record.decode import OddValue
 from service.record.model import CallRecord
 from service.settings import Graph, Tenant
@@ -49,6 +50,8 @@ class Fetched:
     """Answers that the record was read from."""
     body_bytes: int
     """Their size, uncompressed."""
+    kept: Pages | None = None
+    """The answers themselves, where the archive wants them."""
 
 
 class RecordChanged(GraphUnavailable):
@@ -69,7 +72,10 @@ class GraphClient:
         gates: TenantGates,
         clock: Clock,
         metrics: Metrics,
+        *,
+        keeps_pages: bool = False,
     ) -> None:
+        """`keeps_pages`: whether what is fetched comes with Graph's answers, for the archive."""
         self._exchange = Exchange(http, tokens, settings, gates, clock, metrics)
         self._endpoints = endpoints
         self._settings = settings
@@ -77,6 +83,7 @@ class GraphClient:
         self._metrics = metrics
         self._forms = Forms()
         self._fetches = 0
+        self._keeps_pages = keeps_pages
 
     async def fetch(self, tenant_name: str, tenant: Tenant, call_id: str, progress: Progress) -> Fetched:
         """The record's current version with every session, segment and participant.
@@ -96,11 +103,18 @@ class GraphClient:
 
         for _ in range(1 + MOST_RESTARTS):
             reading = Reading(
-                self._exchange, subject, self._endpoints.root_url, self._forms, arrived, self._metrics, is_thorough
+                self._exchange,
+                subject,
+                self._endpoints.root_url,
+                self._forms,
+                arrived,
+                self._metrics,
+                is_thorough,
+                self._keeps_pages,
             )
             record = await reading.whole()
             if record is not None:
-                return Fetched(record, reading.odd, reading.pages, reading.body_bytes)
+                return Fetched(record, reading.odd, reading.pages, reading.body_bytes, reading.kept)
         raise RecordChanged("New versions of the call record kept appearing while it was read.")
 
 

@@ -151,22 +151,33 @@ def reads_like_a_phone_number(value: str) -> bool:
 
 
 class PersonSteps:
-    """What is done to the texts of an identity. A phone's id, and what reads like a telephone number, is one."""
+    """What is done to the texts of an identity, by property. A phone's id, and what reads like one, is a number."""
 
     def __init__(self, policy: Policy, tenant_id: str) -> None:
-        self._phone = policy.step(_PHONE_RULE)
-        self._own = tenant_id
+        self.phone = policy.step(_PHONE_RULE)
         steps = {name: policy.step(rule) for name, rule in PERSONAL[IdentityGroup].items()}
-        self.changes_nothing = self._phone is None and not any(steps.values())
-        self._steps = steps
+        for name in _MAY_BE_NUMBERS:
+            steps[name] = _number_or(steps[name], self.phone)
+        if (foreign := steps["tenantId"]) is not None:
+            steps["tenantId"] = lambda value: value if value.lower() == tenant_id else foreign(value)
+        self.steps = {name: step for name, step in steps.items() if step is not None}
 
-    def shown(self, name: str, value: str, *, is_phone: bool) -> str | None:
-        """The text of property `name` as it may leave the process; None where it may not."""
-        if name == "tenantId" and value.lower() == self._own:
-            return value
-        is_number = (is_phone and name == "id") or (name in _MAY_BE_NUMBERS and reads_like_a_phone_number(value))
-        step = self._phone if is_number else self._steps[name]
-        return value if step is None else step(value)
+    def step(self, name: str, *, is_phone: bool) -> Step | None:
+        """What is done to the text of property `name` of an identity; None where it stays as it is."""
+        return self.phone if is_phone and name == "id" else self.steps.get(name)
+
+
+def _number_or(step: Step | None, phone: Step | None) -> Step | None:
+    """One function for a property that may hold a telephone number."""
+    if step is phone:
+        return step
+
+    @lru_cache(_REMEMBERED)
+    def either(value: str) -> str | None:
+        chosen = phone if reads_like_a_phone_number(value) else step
+        return value if chosen is None else chosen(value)
+
+    return either
 
 
 _MAY_BE_NUMBERS: Final = frozenset({"id", "displayName", "participantId"})
@@ -184,7 +195,7 @@ class Hidden:
     def __init__(self, policy: Policy, tenant_id: str) -> None:
         self._person = PersonSteps(policy, tenant_id)
         self._unit = _compiled(policy, AdministrativeUnitGroup)
-        self.identity: Hide[IdentityGroup] = _same if self._person.changes_nothing else self._identity
+        self.identity: Hide[IdentityGroup] = self._identity if self._person.steps else _same
         agent = _compiled(policy, UserAgentGroup)
         feedback = _compiled(policy, FeedbackGroup)
         hop = _compiled(policy, TraceRouteHopGroup)
@@ -202,22 +213,20 @@ class Hidden:
         if identity is None:
             return None
         is_phone = identity.kind.lower() == "phone"
-        shown: dict[str, Any] = {
-            attribute: self._person.shown(name, value, is_phone=is_phone)
-            for attribute, name in _IDENTITY_TEXTS
-            if (value := getattr(identity, attribute)) is not None
-        }
-        units, others = identity.administrative_unit_infos, identity.other_identities
-        if units is not None:
-            shown["administrative_unit_infos"] = [self._unit(unit) for unit in units]
-        if others is not None:
-            shown["other_identities"] = [self._identity(other) for other in others]
-        return structs.replace(identity, **shown)
+        values: list[Any] = list(structs.astuple(identity))
+        for index, name in _IDENTITY_TEXTS:
+            if values[index] is not None and (step := self._person.step(name, is_phone=is_phone)) is not None:
+                values[index] = step(values[index])
+        units, others = values[-2:]
+        values[-2] = None if units is None else [self._unit(unit) for unit in units]
+        values[-1] = None if others is None else [self._identity(other) for other in others]
+        return IdentityGroup(*values)
 
 
+# The two lists are the last fields of an identity; a test holds it to that.
 _IDENTITY_TEXTS: Final = tuple(
-    (field.name, field.encode_name)
-    for field in structs.fields(IdentityGroup)
+    (index, field.encode_name)
+    for index, field in enumerate(structs.fields(IdentityGroup))
     if field.encode_name in PERSONAL[IdentityGroup]
 )
 

@@ -182,6 +182,7 @@ def test_the_table_names_nothing_that_is_gone() -> None:
 
     assert {(cls, name) for cls, names in PERSONAL.items() for name in names} <= found
     assert {(cls, name) for cls, names in IMPERSONAL.items() for name in names} <= found
+    assert IdentityGroup.__struct_fields__[-2:] == ("administrative_unit_infos", "other_identities")
 
 
 def test_settings_classes_and_presets_are_the_same() -> None:
