@@ -21,8 +21,10 @@ REQUEST_SECONDS: Final = 10.0
 Outcome = Literal["throttled", "unauthorized", "error", "timeout", "cut", "refused"]
 
 HINTS: Final = {
-    50027: "the assertion is no token that the login can read",
+    50013: "the signature of the token does not fit its issuer's keys",
+    50027: "the assertion is no token that the login takes",
     53003: "a conditional access policy blocks the application",
+    70021: "the application trusts no such federated credential: compare issuer, subject and audience",
     90002: "the tenant id is not known to this cloud",
     90033: "the login is temporarily unavailable",
     500011: "Graph's service principal is missing in this tenant",
@@ -30,16 +32,19 @@ HINTS: Final = {
     700021: "the certificate or token was made for another client_id",
     700023: "the assertion was made for another login: check graph.cloud and the tenant's id",
     700024: "the assertion is not valid now: check this machine's clock, and that the token file is renewed",
-    700027: "the certificate is not one of the application's, or has expired: upload its public part to the app "
-    "registration",
-    700211: "the application trusts no federated credential of this issuer: compare the issuer, letter by letter",
-    700212: "the application trusts no federated credential for this audience: compare the token's audience",
-    700213: "the application trusts no federated credential for this subject: compare namespace and service account",
+    700027: "the certificate is not one of the application's: upload its public part to the app registration",
+    700211: "the application has no federated credential of this issuer: compare them letter by letter",
+    700212: "the application has no federated credential for the token's audience",
+    700213: "the application has no federated credential for this subject: compare namespace and service account",
+    1000502: "the certificate has expired: renew it, and upload its public part to the app registration",
     7000112: "the application is disabled",
+    7000214: "the certificate is revoked",
     7000215: "the client_secret is wrong: it must be the secret's value, not its id",
     7000218: "the login saw neither a secret nor an assertion",
     7000222: "the client_secret has expired: make a new one",
-    7000272: "the signature of the assertion is wrong",
+    7000274: "the certificate is not within its validity period: check this machine's clock, or renew it",
+    7000277: "the certificate is revoked",
+    7002138: "the federated credential's subject differs from the token's in upper and lower case",
 }
 
 
@@ -109,6 +114,14 @@ def check_status(
     if hint and "AADSTS" not in sentence:
         sentence = f"{sentence.rstrip('.')}: {hint}."
     raise NoToken(sentence, is_refusal=True, outcome="refused" if meaning.kind == "refused" else "unauthorized")
+
+
+def unreachable(who: str, cause: BaseException, where: str = "") -> NoToken:
+    """No connection, or none that may be trusted; `where` ends the sentence. Only the kind of `cause` is shown."""
+    kind = type(cause).__name__
+    if kind in ("SSLCertVerificationError", "ClientConnectorCertificateError"):
+        where = ": nobody whom this machine trusts vouches for its certificate; graph.ca_file may name who does"
+    return NoToken(f"There is no token: {who} cannot be reached ({kind}){where}.", is_refusal=False)
 
 
 def refusal_sentence(status: int, body: bytes, who: str = "the login") -> str:

@@ -33,7 +33,7 @@ from azure.identity.aio import (
 from service.clock import Clock
 from service.graph.body import real_timeout
 from service.graph.clouds import Endpoints
-from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked
+from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
 from service.graph.credentials_files import read_certificate, read_token, stamp
 from service.settings import Tenant
 
@@ -150,9 +150,8 @@ def _no_token(exc: AzureError, now: float, identity: str | None) -> NoToken:
         if isinstance(one, IncompleteReadError | ServiceResponseError):
             return NoToken(f"There is no token: the answer of {who} was cut.", is_refusal=False, outcome="cut")
         if isinstance(one, ServiceRequestError):
-            why = type(chain[-1]).__name__
             where = "" if identity is None else ": it exists on Azure's own machines alone"
-            return NoToken(f"There is no token: {who} cannot be reached ({why}){where}.", is_refusal=False)
+            return unreachable(who, chain[-1], where)
     if answer := next((found for one in chain if (found := getattr(one, "response", None)) is not None), None):
         try:
             check_status(answer.status_code, answer.headers, answer.body(), now, who, _hint(identity))

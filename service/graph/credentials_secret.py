@@ -14,7 +14,7 @@ import msgspec
 from service.clock import Clock
 from service.graph.body import BodyCut, BodyTooLarge, read_body, real_timeout
 from service.graph.clouds import Endpoints
-from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked
+from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
 from service.settings import Tenant
 
 MOST_BODY_BYTES: Final = 256 * 1024
@@ -55,8 +55,7 @@ class SecretLogin:
             sentence = "There is no token: the login's answer was cut."
             raise NoToken(sentence, is_refusal=False, outcome="cut") from None
         except (aiohttp.ClientError, OSError) as exc:
-            sentence = f"There is no token: the login cannot be reached ({type(exc).__name__})."
-            raise NoToken(sentence, is_refusal=False) from None
+            raise unreachable("the login", exc) from None
         check_status(status, headers, body, self._clock.now())
         reply = _read_reply(body)
         return checked(reply.access_token, reply.expires_in)
