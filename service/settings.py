@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -19,6 +19,14 @@ from service.errors import UserError
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Credential = Literal[
+    "client-secret",
+    "certificate",
+    "federated-token",
+    "workload-identity",
+    "managed-identity",
+    "managed-identity-federation",
+]
 
 PREFIX = "CALLSTREAM_"
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -122,14 +130,7 @@ class Tenant(_Group, frozen=True):
     client_id: str = ""
     """Application (client) id of the app registration. With `managed-identity`: client id of the user-assigned
     identity, empty for the system-assigned one."""
-    credential: Literal[
-        "client-secret",
-        "certificate",
-        "federated-token",
-        "workload-identity",
-        "managed-identity",
-        "managed-identity-federation",
-    ] = "client-secret"
+    credential: Credential = "client-secret"
     """How to sign in (docs/sign-in.md). All but `client-secret` need the extra `azure`."""
     client_secret: Secret = Secret("")
     """For `client-secret`: the secret's value, not its id."""
@@ -191,6 +192,8 @@ class Lanes(_Group, frozen=True):
     """Records of one lane that may be fetched beside its batches at once."""
     bytes_in_flight: Count = 64 * 1024 * 1024
     """Encoded events held by all lanes of this process before further fetches wait."""
+    audit_every: Annotated[int, msgspec.Meta(ge=0)] = 200
+    """Of the listed records that the ledger knows, every so many is fetched all the same and compared; 0 for none."""
     stall_seconds: Positive = 300.0
     """A lane with work that does not move for so long ends the process's liveness."""
 
@@ -207,12 +210,16 @@ class Retry(_Group, frozen=True):
 
 
 class Keeper(_Group, frozen=True):
-    """Subscriptions."""
+    """Subscriptions, and looking for what Graph never told."""
 
     subscription_minutes: Annotated[int, msgspec.Meta(ge=45, le=4230)] = 4230
     """Lifetime asked for; Graph's longest is 4,230 minutes. Renewed at half of it."""
     period_seconds: Positive = 60.0
     """How often the keeper looks at every subscription."""
+    reconcile_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 30
+    """How far back the list of call records is looked through by itself; 0 for never. Graph keeps 30 days."""
+    reconcile_period_seconds: Positive = 300.0
+    """How often the keeper looks whether an hour is due to be listed."""
 
 
 Treatment = Literal["preset", "keep", "hash", "drop"]
@@ -307,7 +314,7 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
             _place(tree, name, value)
-    _fill_workload_identity(tree, environ)
+    _prepare_tenants(tree, environ)
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as exc:
@@ -346,11 +353,18 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
     node[path[-1]] = [item.strip() for item in value.split(",")] if path == ["retry", "delays"] else value
 
 
-def _fill_workload_identity(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Gives tenants that sign in with `workload-identity` what the pod's variables say and the settings do not."""
+def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Gives tenants that sign in with `workload-identity` what the pod's variables say and the settings do not.
+
+    Raises UserError for an unknown kind, with the known ones, which the conversion would not name.
+    """
     tenants = tree.get("tenants")
-    for tenant in tenants.values() if isinstance(tenants, dict) else ():
-        if isinstance(tenant, dict) and tenant.get("credential") == "workload-identity":
+    for name, tenant in tenants.items() if isinstance(tenants, dict) else ():
+        credential = tenant.get("credential", "client-secret") if isinstance(tenant, dict) else "client-secret"
+        if credential not in get_args(Credential):
+            known = ", ".join(get_args(Credential))
+            raise UserError(f"Setting tenants.{name}.credential is {credential!r}: it must be one of {known}.")
+        if credential == "workload-identity":
             for variable, setting in WORKLOAD_IDENTITY.items():
                 if variable in environ:
                     tenant.setdefault(setting, environ[variable])

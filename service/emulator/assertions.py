@@ -110,6 +110,15 @@ def check_federated(found: Assertion, federations: Sequence[Federation], now: fl
     _check_times(found, now)
 
 
+def is_certificate(pem: str) -> bool:
+    """Whether the text is a certificate in PEM."""
+    try:
+        _certificate(pem)
+    except ValueError:
+        return False
+    return True
+
+
 def sign(key: rsa.RSAPrivateKey, claims: dict[str, Any]) -> str:
     """An RS256 token, as an outside issuer makes it."""
     head = _encode(orjson.dumps({"alg": "RS256", "typ": "JWT"}))
