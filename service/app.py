@@ -17,7 +17,7 @@ import aiohttp
 import structlog
 
 from service import __version__
-from service.admin import Probe, admin_site
+from service.admin import Probe, Tell, admin_site
 from service.clock import Clock
 from service.errors import UserError
 from service.graph.auth import TenantTokens, tokens_of
@@ -25,12 +25,14 @@ from service.graph.budget import TenantGates
 from service.graph.client import GraphClient, http_session
 from service.graph.clouds import Endpoints, endpoints
 from service.graph.credentials_check import check_credentials
+from service.graph.listing import Lister
 from service.graph.subscriptions import Subscriptions
 from service.keeper import keep
 from service.logs import describe
 from service.metrics import Metrics
 from service.notification import Gatekeeper
 from service.receiver import receiver_site
+from service.reconcile.reconciler import Reconciler
 from service.settings import ROLES, Settings
 from service.store import KafkaStore
 from service.stream.shaping import Shaping, policy_in_force
@@ -52,6 +54,8 @@ class Service:
     """The parts that must not end by themselves with an error."""
     ready: dict[str, Probe] = field(default_factory=dict)
     probes: list[Probe] = field(default_factory=list)
+    status: dict[str, Tell] = field(default_factory=dict)
+    """Parts of the status page."""
     draining: bool = False
 
     def live(self) -> str | None:
@@ -97,7 +101,7 @@ async def open_service(
     parts = Parts(settings, endpoints(settings.graph), clock or Clock())
     service = Service(parts.metrics)
     async with AsyncExitStack() as stack:
-        admin = admin_site(settings.admin, parts.metrics, service.live, service.ready)
+        admin = admin_site(settings.admin, parts.metrics, service.live, service.ready, service.status)
         service.admin_url = (await stack.enter_async_context(admin)).url
         service.ready["draining"] = lambda: "Draining." if service.draining else None
         parts.http = await stack.enter_async_context(http_session(settings.graph.ca_file))
@@ -167,9 +171,13 @@ class Parts:
         service.tasks.append(await stack.enter_async_context(running(make_sure(), "topics")))
 
     async def open_keeper(self, service: Service, stack: AsyncExitStack) -> None:
-        """Subscriptions."""
+        """Subscriptions, and what Graph never told."""
         subscriptions = Subscriptions(self.http, self.tokens, self.graph.root_url, self.metrics, self.clock)
-        keeping = keep(self.settings, self.topics, subscriptions, self.gatekeeper, self.metrics, self.clock)
+        settings, metrics, clock = self.settings, self.metrics, self.clock
+        lister = Lister(self.http, self.graph, self.tokens, settings.graph, settings.tenants, clock, metrics)
+        reconciler = Reconciler(settings, self.topics, lister, metrics, clock)
+        service.status["completeness"] = reconciler.status
+        keeping = keep(settings, self.topics, subscriptions, self.gatekeeper, metrics, clock, reconciler)
         service.tasks.append(await stack.enter_async_context(running(keeping, "keeper")))
 
     async def open_receiver(self, service: Service, stack: AsyncExitStack) -> None:

@@ -5,7 +5,7 @@ https://learn.microsoft.com/graph/api/callrecords-cloudcommunications-list-callr
 The list shows a record by its start, with its top-level properties only; nothing else can be filtered or ordered by.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,7 +128,7 @@ class Lister:
         self._root = endpoints.root_url
         self._refuses_select: set[str] = set()
 
-    async def pages(self, name: str, tenant: Tenant, start: float, end: float) -> AsyncIterator[ListPage]:
+    async def pages(self, name: str, tenant: Tenant, start: float, end: float) -> AsyncGenerator[ListPage, None]:
         """Every page of the records that start in [start, end), whole Unix seconds.
 
         Raises TenantMustWait, GraphUnavailable (a refused or worn-out link among it: list the window again) and

@@ -127,8 +127,6 @@ class JobProgress:
 class Seen(msgspec.Struct, rename="camel"):
     """What the keeper last saw of a tenant. Unix seconds; 0 for never."""
 
-    first: float = 0.0
-    """When the tenant was first reconciled: what is older than 30 days before it was never ours to find."""
     notice: float = 0.0
     """The last notification that a lane worked on was received then."""
     subscription: float = 0.0

@@ -20,7 +20,8 @@ from service.errors import CallstreamError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
-from service.stream.batch import Assembler, Batch, Beside, Gates
+from service.stream.batch import Assembler, Audits, Batch, Beside, Gates
+from service.stream.inbox import Notices, Report, tally
 from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
 from service.stream.ledger import Entry, Ledger, ledger_key
 from service.stream.looks import Look, Looks
@@ -72,6 +73,7 @@ class Lane:
         self._accounts = Accounts(ports.metrics, ports.clock, ports.settings.tenants)
         self._writer = Writer(ports.topics, number, ports.settings.kafka.partitions, ports.limits)
         self._trouble = Trouble()
+        self._notices = Notices()
         self._stopping = False
         self._commit_ended = asyncio.Event()
         self._commit_ended.set()
@@ -164,6 +166,7 @@ class Lane:
             rules=ports.rules,
             clock=ports.clock,
             batch_bytes=settings.lanes.batch_bytes,
+            audits=Audits(settings.lanes.audit_every, ports.metrics),
         )
 
     async def _work(self, publisher: Publisher, intake: Intake) -> None:
@@ -209,6 +212,14 @@ class Lane:
         outcomes, records = self._plan(batch.outcomes)
         records += [self._writer.stray(item) for item in batch.strays]
         records += [self._writer.malformed(item) for item in batch.malformed]
+        # Not of what is published beside the batches: its notification comes back from a retry topic and reports then.
+        report = Report(
+            lane=self.number,
+            tallies=tally(outcomes),
+            notices=dict(self._notices.news(outcomes, self._ports.clock.now())),
+        )
+        if report.tallies or report.notices:
+            records.append(self._writer.report(report))
         try:
             seconds = await self._commit(publisher, records, batch.offsets())
         except KafkaError as error:
