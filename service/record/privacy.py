@@ -52,6 +52,8 @@ _HASH_BYTES: Final = 16
 # What stands where nobody is named: hashed, it would look like somebody.
 _NOBODY: Final = frozenset({"", ZERO_GUID, "02:00:00:00:00:00"})
 _PHONE: Final = re.compile(r"(?:tel:|4:)?\+[0-9][0-9*]*|[+(]?[0-9][0-9 ()./*-]{5,}")
+# From an archive: hashed again it would join with nothing any more.
+_HASH: Final = re.compile(r"h[1-9][0-9]{0,3}\.[A-Za-z0-9_-]{22}")
 _SEPARATORS: Final = str.maketrans("", "", ":-. ")
 
 
@@ -114,13 +116,13 @@ def policy_of(
 
 
 def hasher(key: Key, form: Form) -> Step:
-    """A function that hashes values of one form, and remembers the latest."""
+    """A function that hashes values of one form, and remembers the latest. What is a hash already stays as it is."""
     canonical = _CANONICAL[form]
     prefix = f"h{key.number}."
 
     @lru_cache(_REMEMBERED)
     def hashed(value: str) -> str:
-        if value.lower() in _NOBODY:
+        if value.lower() in _NOBODY or _HASH.fullmatch(value):
             return value
         digest = hmac.digest(key.secret, canonical(value).encode("utf-8", "surrogatepass"), "sha256")
         return prefix + base64.urlsafe_b64encode(digest[:_HASH_BYTES]).decode("ascii").rstrip("=")
