@@ -143,8 +143,13 @@ def refusal_number(body: bytes) -> int | None:
     return refusal.error_codes[0] if refusal.error_codes else int(found[1]) if found else None
 
 
-def checked(token: str, life_seconds: float) -> Grant:
+def checked(token: object, life_seconds: float, who: str = "the login") -> Grant:
     """A grant whose token may stand in a header: one line of visible ASCII. Raises NoToken."""
-    if not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise NoToken("There is no token: the login's answer holds none.", is_refusal=False)
+    if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise no_token_in(who)
     return Grant(token, life_seconds)
+
+
+def no_token_in(who: str) -> NoToken:
+    """A good answer without what was asked for."""
+    return NoToken(f"There is no token: the answer of {who} holds none.", is_refusal=False)

@@ -17,7 +17,6 @@ from azure.core.credentials_async import AsyncSupportsTokenInfo
 from azure.core.exceptions import (
     AzureError,
     IncompleteReadError,
-    ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseError,
     ServiceResponseTimeoutError,
@@ -33,7 +32,7 @@ from azure.identity.aio import (
 from service.clock import Clock
 from service.graph.body import real_timeout
 from service.graph.clouds import Endpoints
-from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
+from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, no_token_in, unreachable
 from service.graph.credentials_files import read_certificate, read_token, stamp
 from service.settings import Tenant
 
@@ -55,13 +54,12 @@ class AzureLogin:
             "managed-identity": self._as_identity,
             "managed-identity-federation": self._with_identity_token,
         }
-        transport = AioHttpTransport(session=http, session_owner=False)
-        self._pipeline: dict[str, Any] = {"transport": transport, "retry_total": 0}
-        # No Microsoft host vouches for addresses of the settings, and none is reachable from where they are used.
+        self._http = http
         self._options: dict[str, Any] = {
-            **self._pipeline,
             "authority": endpoints.login_url,
+            # No Microsoft host vouches for addresses of the settings, and none is reachable from where they are used.
             "disable_instance_discovery": endpoints.is_custom,
+            "retry_total": 0,
         }
 
     def stamp(self, tenant: Tenant) -> object:
@@ -83,41 +81,68 @@ class AzureLogin:
         if not secret:
             sentence = "There is no token: this tenant has no client_secret in the settings."
             raise NoToken(sentence, is_refusal=True, outcome=None)
-        return await self._ask(ClientSecretCredential(tenant.id, tenant.client_id, secret, **self._options))
+        wire = _Wire(self._http)
+        credential = ClientSecretCredential(tenant.id, tenant.client_id, secret, transport=wire, **self._options)
+        return await self._ask(credential, wire)
 
     async def _with_certificate(self, tenant: Tenant) -> Grant:
-        return await self._ask(await asyncio.to_thread(certificate_credential, tenant, **self._options))
+        wire = _Wire(self._http)
+        credential = await asyncio.to_thread(certificate_credential, tenant, transport=wire, **self._options)
+        return await self._ask(credential, wire)
 
     async def _with_token_file(self, tenant: Tenant) -> Grant:
         return await self._exchange(tenant, await asyncio.to_thread(read_token, tenant))
 
     async def _with_identity_token(self, tenant: Tenant) -> Grant:
         """The application trusts a managed identity, whose token is exchanged for the application's."""
-        identity = self._identity(tenant.identity_client_id)
-        grant = await self._ask(identity, f"{self._endpoints.assertion_audience}/.default", tenant.identity_client_id)
+        scope = f"{self._endpoints.assertion_audience}/.default"
+        grant = await self._ask_identity(tenant.identity_client_id, scope)
         return await self._exchange(tenant, grant.token)
 
     async def _as_identity(self, tenant: Tenant) -> Grant:
-        return await self._ask(self._identity(tenant.client_id), identity=tenant.client_id)
-
-    def _identity(self, client_id: str) -> ManagedIdentityCredential:
-        return ManagedIdentityCredential(client_id=client_id or None, **self._pipeline)
+        return await self._ask_identity(tenant.client_id, self._endpoints.scope)
 
     async def _exchange(self, tenant: Tenant, assertion: str) -> Grant:
-        credential = ClientAssertionCredential(tenant.id, tenant.client_id, lambda: assertion, **self._options)
-        return await self._ask(credential)
+        wire = _Wire(self._http)
+        credential = ClientAssertionCredential(
+            tenant.id, tenant.client_id, lambda: assertion, transport=wire, **self._options
+        )
+        return await self._ask(credential, wire)
 
-    async def _ask(self, credential: AsyncSupportsTokenInfo, scope: str = "", identity: str | None = None) -> Grant:
-        """One request. `identity` is the client id asked for, or empty, when a managed identity is asked."""
+    async def _ask_identity(self, client_id: str, scope: str) -> Grant:
+        """Asks the machine's endpoint, which the library finds by the variables that the platform sets."""
+        wire = _Wire(self._http)
+        credential = ManagedIdentityCredential(client_id=client_id or None, transport=wire, retry_total=0)
+        hint = (
+            f"the identity {client_id} is not assigned to this machine" if client_id else "this machine has no identity"
+        )
+        return await self._ask(credential, wire, scope, IDENTITY, hint)
+
+    async def _ask(
+        self, credential: AsyncSupportsTokenInfo, wire: "_Wire", scope: str = "", who: str = LOGIN, hint: str = ""
+    ) -> Grant:
+        """One request. `hint` says what a refusal without a number means."""
         asked_at = int(time.time())  # the library adds the lifetime to the machine's time, whole seconds
         try:
             async with credential:
                 found = await credential.get_token_info(scope or self._endpoints.scope)
-        except AzureError as exc:
-            raise _no_token(exc, self._clock.now(), identity) from None
-        except (AttributeError, KeyError, TypeError, ValueError):  # an answer that the library did not expect
-            raise NoToken(f"There is no token: the answer of {_who(identity)} holds none.", is_refusal=False) from None
-        return checked(found.token, found.expires_on - asked_at)
+        except (AzureError, AttributeError, KeyError, TypeError, ValueError) as exc:
+            # The last four: an answer that the library did not expect.
+            raise _no_token(exc, wire.answer, self._clock.now(), who, hint) from None
+        return checked(found.token, found.expires_on - asked_at, who)
+
+
+class _Wire(AioHttpTransport):  # type: ignore[misc]  # exported without its type
+    """The process's session as the library takes it. Keeps the answer: not each of the library's errors has it."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        super().__init__(session=http, session_owner=False)
+        self.answer: Any = None
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        """One request; the library's errors."""
+        self.answer = await super().send(request, **options)
+        return self.answer
 
 
 def certificate_credential(tenant: Tenant, **options: Any) -> CertificateCredential:
@@ -137,27 +162,21 @@ def certificate_credential(tenant: Tenant, **options: Any) -> CertificateCredent
         ) from None
 
 
-def _who(identity: str | None) -> str:
-    return LOGIN if identity is None else IDENTITY
-
-
-def _no_token(exc: AzureError, now: float, identity: str | None) -> NoToken:
+def _no_token(exc: Exception, answer: Any, now: float, who: str, hint: str) -> NoToken:
     """The library's error in our words. Its text may hold the login's own, so no part of it is used."""
-    who, chain = _who(identity), _chain(exc)
+    if answer is not None:
+        try:
+            check_status(answer.status_code, answer.headers, answer.body(), now, who, hint)
+        except NoToken as problem:
+            return problem
+        return no_token_in(who)
+    chain = _chain(exc)
     for one in chain:
         if isinstance(one, ServiceRequestTimeoutError | ServiceResponseTimeoutError):
             return NoToken(f"There is no token: {who} did not answer in time.", is_refusal=False, outcome="timeout")
         if isinstance(one, IncompleteReadError | ServiceResponseError):
             return NoToken(f"There is no token: the answer of {who} was cut.", is_refusal=False, outcome="cut")
-        if isinstance(one, ServiceRequestError):
-            where = "" if identity is None else ": it exists on Azure's own machines alone"
-            return unreachable(who, chain[-1], where)
-    if answer := next((found for one in chain if (found := getattr(one, "response", None)) is not None), None):
-        try:
-            check_status(answer.status_code, answer.headers, answer.body(), now, who, _hint(identity))
-        except NoToken as problem:
-            return problem
-    return NoToken(f"There is no token: the answer of {who} holds none.", is_refusal=False)
+    return unreachable(who, chain[-1], ": it exists on Azure's own machines alone" if who == IDENTITY else "")
 
 
 def _chain(exc: BaseException) -> list[BaseException]:
@@ -166,10 +185,3 @@ def _chain(exc: BaseException) -> list[BaseException]:
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
     return chain
-
-
-def _hint(identity: str | None) -> str:
-    """What a refusal without a number means when a managed identity was asked for."""
-    if identity is None:
-        return ""
-    return f"the identity {identity} is not assigned to this machine" if identity else "this machine has no identity"
