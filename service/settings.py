@@ -35,7 +35,9 @@ ROLES = ("receive", "work", "keep")
 # Settings of the process itself rather than of `Settings`: read by `load` alone.
 CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
 # Settings whose own name ends in `_file`: their value is the path, not what the file holds.
-PATH_SETTINGS = frozenset({"ca_file", "certificate_file", "certificate_key_file", "federated_token_file"})
+PATH_SETTINGS = frozenset(
+    {"ca_file", "certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file"}
+)
 # What the workload identity webhook of Kubernetes sets in a pod, and the tenant's setting that it stands for.
 # Source: https://learn.microsoft.com/azure/aks/workload-identity-overview . The login host is `graph.cloud`'s affair.
 WORKLOAD_IDENTITY = {
@@ -134,6 +136,8 @@ class Tenant(_Group, frozen=True):
     """How to sign in (docs/sign-in.md). All but `client-secret` need the extra `azure`."""
     client_secret: Secret = Secret("")
     """For `client-secret`: the secret's value, not its id."""
+    client_secret_file: str = ""
+    """For `client-secret`: path of the file that holds it; read anew for each token, so that it may be rotated."""
     certificate_file: str = ""
     """For `certificate`: path of a PEM or PFX file; read anew for each token, so a renewed one is used by itself."""
     certificate_key_file: str = ""
@@ -354,7 +358,7 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
 
 
 def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Gives tenants that sign in with `workload-identity` what the pod's variables say and the settings do not.
+    """Gives tenants what stands elsewhere: the secret in its file, and with `workload-identity` the pod's variables.
 
     Raises UserError for an unknown kind, with the known ones, which the conversion would not name.
     """
@@ -364,6 +368,8 @@ def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
         if credential not in get_args(Credential):
             known = ", ".join(get_args(Credential))
             raise UserError(f"Setting tenants.{name}.credential is {credential!r}: it must be one of {known}.")
+        if isinstance(tenant, dict) and (secret_file := tenant.get("client_secret_file")):
+            tenant["client_secret"] = _read_secret(f"Setting tenants.{name}.client_secret_file", str(secret_file))
         if credential == "workload-identity":
             for variable, setting in WORKLOAD_IDENTITY.items():
                 if variable in environ:

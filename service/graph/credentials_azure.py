@@ -33,7 +33,7 @@ from service.clock import Clock
 from service.graph.body import real_timeout
 from service.graph.clouds import Endpoints
 from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, no_token_in, unreachable
-from service.graph.credentials_files import read_certificate, read_token, stamp
+from service.graph.credentials_files import read_certificate, read_secret, read_token, stamp
 from service.settings import Tenant
 
 LOGIN: Final = "the login"
@@ -77,10 +77,7 @@ class AzureLogin:
             raise NoToken(sentence, is_refusal=False, outcome="timeout") from None
 
     async def _with_secret(self, tenant: Tenant) -> Grant:
-        secret = tenant.client_secret.reveal()
-        if not secret:
-            sentence = "There is no token: this tenant has no client_secret in the settings."
-            raise NoToken(sentence, is_refusal=True, outcome=None)
+        secret = await read_secret(tenant)
         wire = _Wire(self._http)
         credential = ClientSecretCredential(tenant.id, tenant.client_id, secret, transport=wire, **self._options)
         return await self._ask(credential, wire)

@@ -11,7 +11,7 @@ from service.settings import Settings, Tenant
 
 # Kind of credential → settings that it needs, settings that it may have besides.
 KINDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "client-secret": (("client_secret",), ()),
+    "client-secret": (("client_secret",), ("client_secret_file",)),
     "certificate": (("certificate_file",), ("certificate_key_file", "certificate_password")),
     "federated-token": (("federated_token_file",), ()),
     "workload-identity": (("federated_token_file",), ()),

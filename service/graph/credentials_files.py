@@ -2,13 +2,14 @@
 they are used, never remembered.
 """
 
+import asyncio
 import os
 from pathlib import Path
 
 from service.graph.credentials import NoToken
 from service.settings import Tenant
 
-FILES = ("certificate_file", "certificate_key_file", "federated_token_file")
+FILES = ("certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file")
 
 
 def stamp(tenant: Tenant) -> object:
@@ -23,6 +24,18 @@ def _stamp(path: str) -> object:
     except OSError as exc:
         return exc.errno
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+async def read_secret(tenant: Tenant) -> str:
+    """The client secret that is valid now: its file's, or the settings'. Raises NoToken."""
+    if tenant.client_secret_file:
+        content = await asyncio.to_thread(_read, "client_secret_file", tenant.client_secret_file)
+        secret = content.decode("utf-8", "replace").strip()
+    else:
+        secret = tenant.client_secret.reveal()
+    if not secret:
+        raise _unusable("this tenant has no client_secret in the settings.")
+    return secret
 
 
 def read_certificate(tenant: Tenant) -> bytes:

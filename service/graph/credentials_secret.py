@@ -15,6 +15,7 @@ from service.clock import Clock
 from service.graph.body import BodyCut, BodyTooLarge, read_body, real_timeout
 from service.graph.clouds import Endpoints
 from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
+from service.graph.credentials_files import read_secret, stamp
 from service.settings import Tenant
 
 MOST_BODY_BYTES: Final = 256 * 1024
@@ -37,17 +38,15 @@ class SecretLogin:
         self._endpoints = endpoints
         self._clock = clock
 
-    def stamp(self, tenant: Tenant) -> object:  # noqa: ARG002 - of the protocol
-        """Settings are read once: nothing changes."""
-        return None
+    def stamp(self, tenant: Tenant) -> object:
+        """Changes when the secret's file does."""
+        return stamp(tenant)
 
     async def grant(self, tenant: Tenant) -> Grant:
         """One request to the login. Raises NoToken."""
-        if not tenant.client_secret:
-            sentence = "There is no token: this tenant has no client_secret in the settings."
-            raise NoToken(sentence, is_refusal=True, outcome=None)
+        secret = await read_secret(tenant)
         try:
-            status, headers, body = await self._post(tenant)
+            status, headers, body = await self._post(tenant, secret)
         except TimeoutError:
             sentence = "There is no token: the login did not answer in time."
             raise NoToken(sentence, is_refusal=False, outcome="timeout") from None
@@ -60,12 +59,12 @@ class SecretLogin:
         reply = _read_reply(body)
         return checked(reply.access_token, reply.expires_in)
 
-    async def _post(self, tenant: Tenant) -> tuple[int, Mapping[str, str], bytes]:
+    async def _post(self, tenant: Tenant, secret: str) -> tuple[int, Mapping[str, str], bytes]:
         url = f"{self._endpoints.login_url}/{quote(tenant.id, safe='')}/oauth2/v2.0/token"
         form = {
             "grant_type": "client_credentials",
             "client_id": tenant.client_id,
-            "client_secret": tenant.client_secret.reveal(),
+            "client_secret": secret,
             "scope": self._endpoints.scope,
         }
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}

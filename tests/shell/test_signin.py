@@ -370,6 +370,24 @@ async def test_a_renewed_certificate_is_used_without_a_restart(login: SignIn) ->
     assert await login.tokens.token(tenant) != first
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_rotated_secret_is_used_without_a_restart(tmp_path: Path, plain: bool) -> None:
+    """The file that a mounted secret stands in is read anew, by both ways to ask; a refusal ends when it changes."""
+    more = {"ssl_context": None} if plain else {}
+    async with signing_in(tmp_path, StillClock(), **more) as login:
+        tenant = login.with_secret(client_secret_file=login.write("secret", "emulator-secret\n"))
+        first = await login.tokens.token(tenant)
+        login.application.secrets = {"rotated": None}
+        login.tokens.invalidate(tenant, first)
+        refusal = await refused(login, tenant)
+        login.write("secret", "rotated")
+
+        assert "AADSTS7000215" in str(refusal)
+        assert await login.reads(await login.tokens.token(tenant))
+        Path(tenant.client_secret_file).unlink()
+        assert "client_secret_file" in str(await refused(replace(login, tokens=other_tokens(login)), tenant))
+
+
 async def test_a_refusal_holds_only_until_the_file_changes(tmp_path: Path) -> None:
     """Nobody waits ten minutes for what is mended already; until then the login is not asked again."""
     async with signing_in(tmp_path, StillClock()) as login:

@@ -134,6 +134,17 @@ def test_a_path_is_a_path_and_not_what_the_file_holds() -> None:
     assert found.tenants["contoso"].certificate_password.reveal() == outside_token(0)
 
 
+def test_a_secrets_file_is_read_now_and_known_for_later(tmp_path: Path) -> None:
+    """From the variable and from TOML alike; one that cannot be read is told at start."""
+    (tmp_path / "callstream.toml").write_text('[tenants.contoso]\nclient_secret_file = "token"\n', encoding="utf-8")
+    for environ in (tenant(), tenant(client_secret_file="token")):
+        found = load(environ).tenants["contoso"]
+        assert found.client_secret_file == "token"
+        assert found.client_secret.reveal() == outside_token(0)
+    with pytest.raises(UserError, match="nowhere"):
+        load(tenant(client_secret_file="nowhere"))
+
+
 class WithoutAzure:
     """Makes azure-identity a package that is not installed."""
 
