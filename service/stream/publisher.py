@@ -47,17 +47,11 @@ class Publisher:
         for record in records:
             full = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None
             if full:
-                acknowledged.append(await self._hand_over(batch, topic, partition))
+                acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
                 batch = self._producer.create_batch()
                 batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-        acknowledged.append(await self._hand_over(batch, topic, partition))
+        acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*acknowledged)
-
-    async def _hand_over(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
-        """The future of a batch. One that fails after another has broken the commit off is not reported as unseen."""
-        sent: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
-        sent.add_done_callback(lambda future: future.cancelled() or future.exception())
-        return sent
 
 
 @asynccontextmanager
