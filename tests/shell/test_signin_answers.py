@@ -1,6 +1,7 @@
 """Odd answers of a login: both ways to ask it understand them alike, whichever library reads them."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from service.cli.reference import DOCS
 from service.clock import Clock
 from service.errors import TenantMustWait
 from service.graph.auth import TenantTokens
@@ -160,3 +162,11 @@ def test_azure_identity_is_imported_by_one_room_alone() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_every_number_that_is_explained_is_in_the_documents() -> None:
+    """`docs/sign-in.md` says of each what to do, and of no other."""
+    page = (DOCS / "sign-in.md").read_text(encoding="utf-8").partition("## When it fails")[2].partition("\n## ")[0]
+    numbers = {int(number) for number in re.findall(r"(?:AADSTS|, )([0-9]{5,8})\b", page)}
+
+    assert numbers == set(HINTS)
