@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import orjson
 import pytest
 import pytest_asyncio
@@ -28,7 +29,7 @@ from service import logs
 from service.clock import Clock
 from service.emulator.assertions import PADDINGS, SHA256, sign
 from service.emulator.options import Federation, TenantOptions
-from service.emulator.tls import make_client_certificate
+from service.emulator.tls import make_client_certificate, public_pem
 from service.errors import TenantMustWait, UserError
 from service.graph.auth import TenantTokens
 from service.graph.client import http_session
@@ -42,6 +43,7 @@ from tests.shell.signin_fixture import (
     USER_IDENTITY,
     SignIn,
     client_certificate,
+    issuer_key,
     outside_token,
     signing_in,
 )
@@ -176,6 +178,28 @@ def on_azure(login: SignIn, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     else:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{login.emulator.url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", "emulator-identity-header")
+
+
+async def test_each_tenant_signs_in_in_its_own_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One deployment, one cache, four kinds at once; no token is another tenant's."""
+    federation = Federation(ISSUER, SUBJECT, public_pem(issuer_key()))
+    fabrikam = TenantOptions(id="dddddddd-1111-4222-8333-444455556666", name="fabrikam", federations=(federation,))
+    pem = client_certificate().public_pem
+    tailspin = TenantOptions(id="eeeeeeee-1111-4222-8333-444455556666", name="tailspin", certificates=(pem,))
+    async with signing_in(tmp_path, more_tenants=(fabrikam, tailspin)) as login:
+        on_azure(login, monkeypatch, "imds")
+        outside = login.with_token_file(outside_token(time.time()))
+        tenants = [
+            login.with_secret(),
+            msgspec.structs.replace(outside, id=fabrikam.id),
+            login.with_certificate(id=tailspin.id),
+            login.tenant("managed-identity", client_id=USER_IDENTITY),
+        ]
+        got = await asyncio.gather(*(login.tokens.token(tenant) for tenant in tenants for _ in range(5)))
+        owners = [login.emulator.world.tokens.principal(f"Bearer {token}").tenant_id for token in got[::5]]
+
+        assert owners == [tenant.id for tenant in tenants]
+        assert len(set(got)) == login.issued == 4
 
 
 # ---- what Entra refuses ---------------------------------------------------------------------------------------------
