@@ -237,8 +237,7 @@ async def replay(settings: Settings, prefix: str, selection: Selection, tell: Te
     `tell` is called with the growing tally after each poll. Raises `UserError` with one sentence, `KafkaError` when
     Kafka breaks off; running it again goes on.
     """
-    if prefix == settings.kafka.topic_prefix:
-        raise UserError(f"--prefix must be another one than {prefix}, where the records were published from.")
+    check_prefix(settings, prefix)
     source = raw_topic(settings.kafka.topic_prefix)
     topics = Topics(prefix, settings.retry.delays)
     tally = Tally()
@@ -258,6 +257,12 @@ async def replay(settings: Settings, prefix: str, selection: Selection, tell: Te
                 lane = _Target(settings, kafka, topics, report.max_message_bytes, partition.partition)
                 await _replay_lane(reading, lane, selection, tally, tell)
     return tally
+
+
+def check_prefix(settings: Settings, prefix: str) -> None:
+    """Raises `UserError` for the prefix that the archive itself has: its ledger knows every version already."""
+    if prefix == settings.kafka.topic_prefix:
+        raise UserError(f"--prefix must be another one than {prefix}, where the records were published from.")
 
 
 @dataclass(frozen=True)

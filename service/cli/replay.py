@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from service.cli.common import answering, quiet_kafka, settings_of
 from service.errors import UserError
-from service.replay import Selection, Tally, Tell, replay
+from service.replay import Selection, Tally, Tell, check_prefix, replay
 from service.settings import GUID, Settings
 from service.stream.connect import client_options, close
 
@@ -29,6 +29,7 @@ async def replay_command(
     if not PREFIX_FORM.fullmatch(prefix):
         raise UserError("--prefix takes 1 to 100 letters, digits, dots, dashes and underscores.")
     settings = settings_of(config)
+    check_prefix(settings, prefix)
     selection = Selection(_moment(since, "--from"), _moment(until, "--to"), _tenant_id(settings, tenant))
     if selection.since is not None and selection.until is not None and selection.since >= selection.until:
         raise UserError("--from must be before --to.")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from service.cli.privacy_table import PAGE, PLACES, page
 from service.errors import NotACallRecord
 from service.graph.protocol import RefusedLink, next_page
 from service.notification import Notification
 from service.record.decode import decode_participants_page, decode_record, decode_sessions_page
-from service.record.personal import PERSONAL
+from service.record.personal import IMPERSONAL, PERSONAL
 
 SERVICE = Path(__file__).parents[2] / "service"
 # Rooms that stand in for Graph or show a person's own file; they are no part of `serve`.
@@ -106,3 +107,11 @@ def test_labels_of_odd_values_are_names_of_the_schema(where: str) -> None:
 
     assert odd
     assert not any("sentinel" in one.field for one in odd)
+
+
+def test_the_page_s_tables_are_the_code_s() -> None:
+    """Written by `python -m service.cli.privacy_table`."""
+    text = PAGE.read_text(encoding="utf-8")
+
+    assert text == page(text)
+    assert set(PLACES) >= {cls for cls in (*PERSONAL, *IMPERSONAL) if cls.__module__ == "service.record.events"}
