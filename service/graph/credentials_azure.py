@@ -23,7 +23,6 @@ from azure.core.exceptions import (
 )
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.identity.aio import (
-    CertificateCredential,
     ClientAssertionCredential,
     ClientSecretCredential,
     ManagedIdentityCredential,
@@ -33,7 +32,8 @@ from service.clock import Clock
 from service.graph.body import real_timeout
 from service.graph.clouds import Endpoints
 from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, no_token_in, unreachable
-from service.graph.credentials_files import read_certificate, read_secret, read_token, stamp
+from service.graph.credentials_certificate import certificate_credential
+from service.graph.credentials_files import read_secret, read_token, stamp
 from service.settings import Tenant
 
 LOGIN: Final = "the login"
@@ -140,23 +140,6 @@ class _Wire(AioHttpTransport):  # type: ignore[misc]  # exported without its typ
         """One request; the library's errors."""
         self.answer = await super().send(request, **options)
         return self.answer
-
-
-def certificate_credential(tenant: Tenant, **options: Any) -> CertificateCredential:
-    """azure-identity's credential of the certificate that is there now. Blocks (files, RSA). Raises NoToken."""
-    content = read_certificate(tenant)
-    password = tenant.certificate_password.reveal() or None
-    try:
-        return CertificateCredential(
-            tenant.id, tenant.client_id, certificate_data=content, password=password, **options
-        )
-    except Exception:  # cryptography has a dozen errors for what is wrong with a file
-        raise NoToken(
-            f"There is no token: certificate_file {tenant.certificate_file} must hold, as PEM or PFX, a certificate "
-            "and its RSA private key (or certificate_key_file the key), and certificate_password the key's password.",
-            is_refusal=True,
-            outcome=None,
-        ) from None
 
 
 def _no_token(exc: Exception, answer: Any, now: float, who: str, hint: str) -> NoToken:

@@ -74,7 +74,7 @@ def _check_fields(name: str, tenant: Tenant) -> None:
 def _check_files(name: str, tenant: Tenant) -> None:
     try:
         if tenant.credential == "certificate":
-            from service.graph.credentials_azure import certificate_credential
+            from service.graph.credentials_certificate import certificate_credential
 
             certificate_credential(tenant, authority="https://login.microsoftonline.com")
         elif tenant.federated_token_file:

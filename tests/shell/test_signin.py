@@ -439,6 +439,22 @@ async def test_a_token_file_that_is_none_is_named(login: SignIn, content: str | 
     assert login.outcomes() == {}
 
 
+async def test_a_certificate_that_ends_soon_is_told_before_it_does(login: SignIn) -> None:
+    """Each time it is used; one that lasts is not spoken of."""
+    seen = io.StringIO()
+    logs.set_up(Log(format="json"), seen)
+    lasting = make_client_certificate(life=dt.timedelta(days=31))
+    ending = make_client_certificate(life=dt.timedelta(days=5))
+    login.application.certificates += [lasting.public_pem, ending.public_pem]
+    await login.tokens.token(login.with_certificate(lasting.whole_pem))
+    assert seen.getvalue() == ""
+    await other_tokens(login).token(login.with_certificate(ending.whole_pem))
+
+    said = orjson.loads(seen.getvalue())
+    assert (said["event"], said["days_left"]) == ("the certificate ends soon", 5.0)
+    assert said["level"] == "warning"
+
+
 @pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----", "\x00\x01"])
 async def test_a_certificate_file_that_is_none_is_named(login: SignIn, content: str) -> None:
     """Whatever is wrong with it, the sentence says what must be in it, and nothing of what is."""
