@@ -4,8 +4,9 @@ import asyncio
 import base64
 import datetime as dt
 import io
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import msgspec
 import orjson
 import pytest
 import pytest_asyncio
+import structlog
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -73,6 +75,18 @@ def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 async def login(tmp_path: Path) -> AsyncIterator[SignIn]:
     async with signing_in(tmp_path) as login:
         yield login
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What the process logs. The set-up is the process's; the next test must not write into this one's stream."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers, root.level
+    logs.set_up(Log(level="debug", format="json"), stream)
+    yield stream
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    root.handlers, root.level = handlers, level
 
 
 def private_key(pem: bytes) -> rsa.RSAPrivateKey:
@@ -439,18 +453,16 @@ async def test_a_token_file_that_is_none_is_named(login: SignIn, content: str | 
     assert login.outcomes() == {}
 
 
-async def test_a_certificate_that_ends_soon_is_told_before_it_does(login: SignIn) -> None:
+async def test_a_certificate_that_ends_soon_is_told_before_it_does(login: SignIn, written: io.StringIO) -> None:
     """Each time it is used; one that lasts is not spoken of."""
-    seen = io.StringIO()
-    logs.set_up(Log(format="json"), seen)
     lasting = make_client_certificate(life=dt.timedelta(days=31))
     ending = make_client_certificate(life=dt.timedelta(days=5))
     login.application.certificates += [lasting.public_pem, ending.public_pem]
     await login.tokens.token(login.with_certificate(lasting.whole_pem))
-    assert seen.getvalue() == ""
+    assert written.getvalue() == ""
     await other_tokens(login).token(login.with_certificate(ending.whole_pem))
 
-    said = orjson.loads(seen.getvalue())
+    said = orjson.loads(written.getvalue())
     assert (said["event"], said["days_left"]) == ("the certificate ends soon", 5.0)
     assert said["level"] == "warning"
 
@@ -566,16 +578,14 @@ async def test_a_login_whose_certificate_nobody_vouches_for_is_not_told_the_secr
     assert login.issued == 0
 
 
-async def test_nothing_secret_and_nothing_of_the_logins_own_text_is_logged(login: SignIn) -> None:
+async def test_nothing_secret_and_nothing_of_the_logins_own_text_is_logged(login: SignIn, written: io.StringIO) -> None:
     """The library warns of each failure with the whole of it; ours is the only sentence."""
-    seen = io.StringIO()
-    logs.set_up(Log(level="debug", format="json"), seen)
     await refused(login, login.with_secret(client_secret=Secret("hunter2hunter2")))
     await login.tokens.token(login.with_certificate())
 
-    assert "hunter2" not in seen.getvalue()
-    assert "Trace ID" not in seen.getvalue()
-    assert "azure" not in seen.getvalue()
+    assert "hunter2" not in written.getvalue()
+    assert "Trace ID" not in written.getvalue()
+    assert "azure" not in written.getvalue()
 
 
 def test_a_ca_file_that_is_none_is_refused_at_start(tmp_path: Path) -> None:
