@@ -168,6 +168,32 @@ def replay(
 
 
 @app.command()
+def completeness(
+    tenant: Annotated[str | None, typer.Option(help="One tenant, by its configured name (default: all).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, as one JSON object.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Per tenant and day: what Graph lists, published, missing, healed, late. Exit 1 when something is amiss."""
+    from service.cli.completeness import completeness_command
+
+    _wait(completeness_command(tenant, as_json, config))
+
+
+@app.command()
+def backfill(
+    begin: Annotated[str, typer.Option("--from", help="UTC date or date-time of the calls' start.")],
+    end: Annotated[str | None, typer.Option("--to", help="Up to this moment (default: now).")] = None,
+    tenant: Annotated[str | None, typer.Option(help="One tenant, by its configured name (default: all).")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Ask for it and do not wait.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Has the running service list a time range again and publish what is missing. Ending this command ends nothing."""
+    from service.cli.backfill import backfill_command
+
+    _wait(backfill_command(begin, end, tenant, detach=detach, config=config))
+
+
+@app.command()
 def emulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8090,

@@ -115,7 +115,7 @@ TODO = {
     "lag_seconds": "Take the maximum over processes. Growing: add workers, or look at what tenants wait for.",
     "in_flight_bytes": "At `lanes.bytes_in_flight` fetches wait: Kafka is slower than Graph.",
     "in_flight_fetches": "At `lanes.concurrent_fetches` all the time: raise it, or add workers.",
-    "audits_total": "`newer` is a version whose notice and list entry were late; `older`: Graph shows less than it did.",
+    "audits_total": "`newer`: a version whose notice and list entry were late; `older`: Graph shows less than before.",
     "reconcile_listed_total": "Nothing; the work that reconciliation makes.",
     "reconcile_fits": "Take the maximum over processes. 0: raise `graph.list_requests_per_20s` (docs/completeness.md).",
     "reconcile_backlog_seconds": "Take the maximum over processes. Above a day: an outage is being caught up with.",

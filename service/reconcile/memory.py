@@ -86,8 +86,13 @@ class Memory:
                 self._touch_hour(tenant_id, number)
 
     def next_look(self, tenant_id: str, hours: Iterable[int], now: float) -> int:
-        """A number that no look of these hours has had: Unix seconds, or one more than the newest."""
-        return max(int(now), *(self.tenants[tenant_id].hour(number).look + 1 for number in hours))
+        """A number that no look of these hours has had: Unix seconds, or one more than the newest.
+
+        It begins now, and so after everything that was asked for, though that may have been within this second.
+        """
+        tenant = self.tenants[tenant_id]
+        asked = [tenant.seen.gap_until, *(job.asked for job in tenant.jobs.values())]
+        return max(int(now), *asked, *(tenant.hour(number).look + 1 for number in hours))
 
     def take(self, message: Report | JobRequest, offset: int, now: float) -> str | None:
         """One message of the inbox. Gives the tenant that has a new job."""
