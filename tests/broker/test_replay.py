@@ -21,8 +21,9 @@ from service.graph.client import Fetched
 from service.record.archive import Pages
 from service.record.decode import decode_record
 from service.record.personal import CLASSES
-from service.replay import Parts, Selection, Tally, replay
+from service.replay import Selection, Tally, replay
 from service.settings import Privacy, Raw, Secret, Settings
+from service.stream.archived import Parts
 from service.stream.policy import ShapedRecord
 from service.stream.publisher import open_publisher
 from service.stream.shaping import policy_in_force, shape
