@@ -65,7 +65,7 @@ lock:
 	@build/lock/bin/python -m pip --quiet --disable-pip-version-check install uv
 	@$(COMPILE) $(ARGS) pyproject.toml --extra check -o requirements/develop.txt
 	@$(COMPILE) pyproject.toml --extra embedded -c requirements/develop.txt -o requirements/demo.txt
-	@$(COMPILE) pyproject.toml -c requirements/develop.txt -o requirements/runtime.txt
+	@$(COMPILE) pyproject.toml --extra azure -c requirements/develop.txt -o requirements/runtime.txt
 	@$(COMPILE) requirements/build.in -c requirements/develop.txt -o requirements/build.txt
 
 # The jars of another Kafka: make lock-kafka ARGS=4.4.0, then KAFKA_VERSION in service/embedded/jars.py.

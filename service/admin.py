@@ -20,22 +20,27 @@ DRAIN_SECONDS = 2.0
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>callstream</title><h1>callstream</h1><ul>
 <li><a href="/metrics">/metrics</a>: every series, for Prometheus</li>
 <li><a href="/livez">/livez</a>: whether work moves</li>
+<li><a href="/status">/status</a>: completeness by tenant and day, the plan of looks, jobs, as JSON</li>
 <li><a href="/readyz">/readyz</a>: whether notifications can be accepted, check by check</li></ul></html>
 """
 
 log = structlog.get_logger()
+Tell = Callable[[], object]
+"""Cheap and immediate: a part of the status, fit for JSON."""
 Probe = Callable[[], str | None]
 """Cheap and immediate: None when all is well, else one sentence that says what is not."""
 
 
 @asynccontextmanager
-async def admin_site(settings: Admin, metrics: Metrics, live: Probe, ready: Mapping[str, Probe]) -> AsyncIterator[Site]:
+async def admin_site(
+    settings: Admin, metrics: Metrics, live: Probe, ready: Mapping[str, Probe], status: Mapping[str, Tell] | None = None
+) -> AsyncIterator[Site]:
     """The open private site. Open it first and close it last, so that start and drain can be scraped.
 
     Raises `UserError` when the port cannot be had.
     """
     async with open_site(
-        admin_app(metrics, live, ready),
+        admin_app(metrics, live, ready, status),
         settings.host,
         settings.port,
         "admin",
@@ -46,7 +51,9 @@ async def admin_site(settings: Admin, metrics: Metrics, live: Probe, ready: Mapp
         yield site
 
 
-def admin_app(metrics: Metrics, live: Probe, ready: Mapping[str, Probe]) -> web.Application:
+def admin_app(
+    metrics: Metrics, live: Probe, ready: Mapping[str, Probe], status: Mapping[str, Tell] | None = None
+) -> web.Application:
     """The site's routes."""
 
     async def show_metrics(request: web.Request) -> web.Response:
@@ -64,6 +71,9 @@ def admin_app(metrics: Metrics, live: Probe, ready: Mapping[str, Probe]) -> web.
         is_ready = not any(troubles.values())
         return web.json_response({"ready": is_ready, "checks": checks}, status=200 if is_ready else 503)
 
+    async def show_status(_: web.Request) -> web.Response:
+        return web.json_response({name: tell() for name, tell in (status or {}).items()})
+
     async def show_links(_: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
 
@@ -74,6 +84,7 @@ def admin_app(metrics: Metrics, live: Probe, ready: Mapping[str, Probe]) -> web.
             web.get("/metrics", show_metrics),
             web.get("/livez", show_live),
             web.get("/readyz", show_ready),
+            web.get("/status", show_status),
         ]
     )
     return app

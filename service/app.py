@@ -17,22 +17,25 @@ import aiohttp
 import structlog
 
 from service import __version__, memory
-from service.admin import Probe, admin_site
+from service.admin import Probe, Tell, admin_site
 from service.clock import Clock
 from service.errors import UserError
-from service.graph.auth import ClientSecretTokens
+from service.graph.auth import TenantTokens, tokens_of
 from service.graph.budget import TenantGates
 from service.graph.client import GraphClient, http_session
 from service.graph.clouds import Endpoints, endpoints
+from service.graph.credentials_check import check_credentials
+from service.graph.listing import Lister
 from service.graph.subscriptions import Subscriptions
 from service.keeper import keep
 from service.logs import describe
 from service.metrics import Metrics
 from service.notification import Gatekeeper
 from service.receiver import receiver_site
+from service.reconcile.reconciler import Reconciler
 from service.settings import ROLES, Settings
 from service.store import KafkaStore
-from service.stream.shaping import Shaping
+from service.stream.shaping import Shaping, policy_in_force
 from service.stream.topics import Topics
 from service.stream.worker import Worker, kafka_admin, sure_topics
 
@@ -51,6 +54,8 @@ class Service:
     """The parts that must not end by themselves with an error."""
     ready: dict[str, Probe] = field(default_factory=dict)
     probes: list[Probe] = field(default_factory=list)
+    status: dict[str, Tell] = field(default_factory=dict)
+    """Parts of the status page."""
     draining: bool = False
 
     def live(self) -> str | None:
@@ -74,17 +79,13 @@ def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
         raise UserError(f"Role {min(unknown)!r} is unknown; roles are {', '.join(ROLES)}.")
     if not settings.tenants:
         raise UserError(
-            "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET "
-            "(docs/settings.md)."
+            "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET, "
+            "or another credential (docs/sign-in.md)."
         )
     if chosen & {"receive", "keep"} and not settings.client_state.keys:
         raise UserError("No clientState key is configured: set CALLSTREAM_CLIENT_STATE__KEYS__1 to a long random text.")
     if chosen & {"work", "keep"}:
-        for name, tenant in settings.tenants.items():
-            if not tenant.client_secret:
-                raise UserError(
-                    f"Tenant {name} has no client secret: set CALLSTREAM_TENANTS__{name.upper()}__CLIENT_SECRET."
-                )
+        check_credentials(settings, endpoints(settings.graph))
     return chosen
 
 
@@ -100,10 +101,10 @@ async def open_service(
     parts = Parts(settings, endpoints(settings.graph), clock or Clock())
     service = Service(parts.metrics)
     async with AsyncExitStack() as stack:
-        admin = admin_site(settings.admin, parts.metrics, service.live, service.ready)
+        admin = admin_site(settings.admin, parts.metrics, service.live, service.ready, service.status)
         service.admin_url = (await stack.enter_async_context(admin)).url
         service.ready["draining"] = lambda: "Draining." if service.draining else None
-        parts.http = await stack.enter_async_context(http_session())
+        parts.http = await stack.enter_async_context(http_session(settings.graph.ca_file))
         if "work" in chosen:
             await parts.open_worker(service, stack)
         else:
@@ -126,7 +127,7 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics(tenants=settings.tenants)
-        self.topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+        self.topics = Topics.of(settings)
         self.graph = graph
         self.http: aiohttp.ClientSession
         tenants = {tenant.id.lower(): name for name, tenant in settings.tenants.items()}
@@ -134,16 +135,25 @@ class Parts:
         self.gatekeeper = Gatekeeper(tenants, keys)
 
     @cached_property
-    def tokens(self) -> ClientSecretTokens:
+    def tokens(self) -> TenantTokens:
         """One cache of tokens for all roles of the process."""
-        return ClientSecretTokens(self.http, self.graph, self.clock, self.metrics)
+        return tokens_of(self.http, self.graph, self.clock, self.metrics)
 
     async def open_worker(self, service: Service, stack: AsyncExitStack) -> None:
         """Lanes: fetch, shape, publish."""
         settings, metrics = self.settings, self.metrics
         gates = TenantGates(settings.graph, settings.tenants, self.clock, metrics)
-        client = GraphClient(self.http, self.graph, self.tokens, settings.graph, gates, self.clock, metrics)
-        shaping = Shaping(client, settings.tenants, self.clock, metrics)
+        client = GraphClient(
+            self.http,
+            self.graph,
+            self.tokens,
+            settings.graph,
+            gates,
+            self.clock,
+            metrics,
+            keeps_pages=settings.raw.enabled,
+        )
+        shaping = Shaping(client, settings.tenants, self.clock, metrics, policy_in_force(settings.privacy))
         worker = Worker(settings, self.topics, shaping, gates, self.clock, metrics)
         await stack.enter_async_context(worker)
         service.probes.append(worker.stalled)
@@ -161,9 +171,13 @@ class Parts:
         service.tasks.append(await stack.enter_async_context(running(make_sure(), "topics")))
 
     async def open_keeper(self, service: Service, stack: AsyncExitStack) -> None:
-        """Subscriptions."""
+        """Subscriptions, and what Graph never told."""
         subscriptions = Subscriptions(self.http, self.tokens, self.graph.root_url, self.metrics, self.clock)
-        keeping = keep(self.settings, self.topics, subscriptions, self.gatekeeper, self.metrics, self.clock)
+        settings, metrics, clock = self.settings, self.metrics, self.clock
+        lister = Lister(self.http, self.graph, self.tokens, settings.graph, settings.tenants, clock, metrics)
+        reconciler = Reconciler(settings, self.topics, lister, metrics, clock)
+        service.status["completeness"] = reconciler.status
+        keeping = keep(settings, self.topics, subscriptions, self.gatekeeper, metrics, clock, reconciler)
         service.tasks.append(await stack.enter_async_context(running(keeping, "keeper")))
 
     async def open_receiver(self, service: Service, stack: AsyncExitStack) -> None:

@@ -11,7 +11,7 @@ so a receiver in the same process answers the handshake that our own POST makes 
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,7 @@ from service.graph.subscriptions import Subscriptions
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent
+from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
 from service.stream.connect import client_options, close_consumer
 from service.stream.topics import Topics
@@ -61,6 +62,7 @@ async def keep(
     gatekeeper: Gatekeeper,
     metrics: Metrics,
     clock: Clock,
+    reconciler: Reconciler | None = None,
 ) -> None:
     """Runs until cancelled, which takes milliseconds. Kafka and Graph may be away at any time; it waits and goes on."""
     if not settings.receiver.public_url:
@@ -68,7 +70,6 @@ async def keep(
             "no subscription is kept: receiver.public_url is not set",
             todo="Set CALLSTREAM_RECEIVER__PUBLIC_URL to the URL under which Graph reaches /notifications.",
         )
-        await asyncio.Event().wait()
     limit = RateLimit(SECONDS_BETWEEN_REPEATS)
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -76,11 +77,16 @@ async def keep(
             async with _open_consumer(settings.kafka, topics) as (consumer, ownership):
                 pause = FIRST_PAUSE_SECONDS
                 tenants = [_Tending(name, tenant) for name, tenant in settings.tenants.items()]
-                keeper = _Keeper(settings, subscriptions, gatekeeper, metrics, clock, tenants)
+                keeper = _Keeper(settings, subscriptions, gatekeeper, metrics, clock, tenants, reconciler)
                 await _stand_by(keeper, consumer, ownership, metrics)
-        except KafkaError as exc:
+        except (KafkaError, OSError) as exc:
             if limit.admit("kafka"):
-                log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause=str(exc))
+                log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause=str(exc) or type(exc).__name__)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # Nobody cancelled this keeper: it is the Kafka client's own, come out of one of its awaits.
+            log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause="the client broke off")
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -210,6 +216,7 @@ class _Keeper:
         metrics: Metrics,
         clock: Clock,
         tenants: list[_Tending],
+        reconciler: Reconciler | None,
     ) -> None:
         self._settings = settings
         self._subscriptions = subscriptions
@@ -217,11 +224,20 @@ class _Keeper:
         self._metrics = metrics
         self._clock = clock
         self.tenants = tenants
+        self._reconciler = reconciler
 
     async def work(self, consumer: AIOKafkaConsumer) -> None:
-        """Tends every tenant on its own and reads lifecycle events; raises `KafkaError` when those cannot be read."""
-        tasks = [asyncio.ensure_future(self._tend(one)) for one in self.tenants]
-        tasks.append(asyncio.ensure_future(self._hear(consumer)))
+        """Tends every tenant on its own, reads lifecycle events, reconciles; raises `KafkaError`."""
+        if self._reconciler is None:
+            await self._work([self._hear(consumer)])
+            return
+        async with self._reconciler.opened():
+            await self._work([self._hear(consumer), self._reconciler.run()])
+
+    async def _work(self, parts: list[Coroutine[Any, Any, None]]) -> None:
+        if self._settings.receiver.public_url:
+            parts += [self._tend(one) for one in self.tenants]
+        tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -279,7 +295,12 @@ class _Keeper:
             log.info("the subscription is kept again", tenant=one.name)
         one.failures = 0
         self._metrics.subscription_expiry.labels(one.name).set(kept.expires_at)
+        self._saw(one)
         return self._settings.keeper.period_seconds
+
+    def _saw(self, one: _Tending, *, after_gap: bool = False) -> None:
+        if self._reconciler is not None:
+            self._reconciler.saw_subscription(one.tenant, after_gap=after_gap)
 
     async def _mend(self, one: _Tending) -> Subscription:
         """Lists, deletes what is one too many, and creates, adopts or renews the one there must be."""
@@ -310,6 +331,8 @@ class _Keeper:
                 return existing
             created = await self._subscriptions.create(one.tenant, new)
         one.known_id, one.renewed_at, one.must_renew = created.id, self._clock.now(), False
+        # Graph told nobody since the last one was there.
+        self._saw(one, after_gap=True)
         log.info(
             "subscription created", tenant=one.name, subscription_id=created.id, expires=created.expiration_date_time
         )

@@ -70,6 +70,8 @@ def _route_standard_library(level: int, shared: list[Processor], renderer: Proce
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # It warns of each refusal with the login's own text, ids and all; the service says it once, in its own words.
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 

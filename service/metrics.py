@@ -42,7 +42,9 @@ DEAD = (
 SKIPPED = ("published", "dead", "overtaken", "merged")
 ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown_field", "unknown_member")
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
-GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions")
+GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions", "list")
+DAY_STATES = ("listed", "published", "set_aside", "missing", "healed", "late")
+AUDITS = ("same", "newer", "older", "unread")
 REOPENED = ("fenced", "kafka", "publish", "internal")
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
@@ -138,6 +140,11 @@ class Metrics:
         self.fetches_in_flight = self._gauge("in_flight_fetches", "Call records being fetched.")
 
     def _keeper(self) -> None:
+        self.audits = self._counter(
+            "audits_total",
+            "Listed records known as published and fetched all the same, by what was found.",
+            ("outcome",),
+        )
         self.keeper_active = self._gauge("keeper_active", "1 where this process is the active keeper, else 0.")
         self.subscription_expiry = self._gauge(
             "subscription_expiry_timestamp_seconds",
@@ -146,6 +153,28 @@ class Metrics:
         )
         self.subscription_renewals = self._counter(
             "subscription_calls_total", "Subscription calls by kind and outcome.", ("kind", "outcome")
+        )
+        self.listed = self._counter(
+            "reconcile_listed_total", "Call records listed and queued, each once in every look.", ("tenant",)
+        )
+        self.reconcile_fits = self._gauge(
+            "reconcile_fits", "1 while two looks at every record fit the budget for lists, else 0.", ("tenant",)
+        )
+        self.reconcile_backlog = self._gauge(
+            "reconcile_backlog_seconds", "Seconds until every hour that is due has been listed.", ("tenant",)
+        )
+        self.at_risk = self._gauge(
+            "reconcile_at_risk_calls",
+            "Calls in hours that pass Graph's 30 days before they can be listed, as far as can be told.",
+            ("tenant",),
+        )
+        self.last_notice = self._gauge(
+            "last_notice_timestamp_seconds", "Unix time the newest notice of the tenant was received.", ("tenant",)
+        )
+        self.day_calls = self._gauge(
+            "day_calls",
+            "Calls of one UTC day by the day's age: what Graph lists and what became of it.",
+            ("tenant", "day", "state"),
         )
         self.lifecycle = self._counter(
             "lifecycle_events_total", "Lifecycle notifications stored, by event.", ("event",)
@@ -162,11 +191,12 @@ class Metrics:
             (self.dead, DEAD),
             (self.lane_reopened, REOPENED),
             (self.lifecycle, LIFECYCLE),
+            (self.audits, AUDITS),
         ):
             for value in values:
                 counter.labels(value)
         for tenant in tenants:
-            for series in (self.fetched, self.published, self.tenant_waiting, self.subscription_expiry):
+            for series in (self.fetched, self.published, self.tenant_waiting, self.subscription_expiry, self.listed):
                 series.labels(tenant)
         for kind in SUBSCRIPTION_CALLS:
             for outcome in ("ok", "failed"):

@@ -54,6 +54,10 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """In a retry topic: not before this time."""
     reason: str | None = None
     """Why it is in a retry topic: the reason of the last failure."""
+    listed_hour: int | None = None
+    """From the list: the hour of `startDateTime` that was listed, counted from 1970."""
+    look: int | None = None
+    """From the list: the number of that listing of the hour; lanes report to it what became of the record."""
 
     @property
     def key(self) -> bytes:

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -19,6 +19,14 @@ from service.errors import UserError
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Credential = Literal[
+    "client-secret",
+    "certificate",
+    "federated-token",
+    "workload-identity",
+    "managed-identity",
+    "managed-identity-federation",
+]
 
 PREFIX = "CALLSTREAM_"
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -26,6 +34,17 @@ SHORTEST_KEY = 16  # characters; a clientState key that can be guessed lets anyo
 ROLES = ("receive", "work", "keep")
 # Settings of the process itself rather than of `Settings`: read by `load` alone.
 CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
+# Settings whose own name ends in `_file`: their value is the path, not what the file holds.
+PATH_SETTINGS = frozenset(
+    {"ca_file", "certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file"}
+)
+# What the workload identity webhook of Kubernetes sets in a pod, and the tenant's setting that it stands for.
+# Source: https://learn.microsoft.com/azure/aks/workload-identity-overview . The login host is `graph.cloud`'s affair.
+WORKLOAD_IDENTITY = {
+    "AZURE_TENANT_ID": "id",
+    "AZURE_CLIENT_ID": "client_id",
+    "AZURE_FEDERATED_TOKEN_FILE": "federated_token_file",
+}
 
 
 class Secret:
@@ -110,8 +129,27 @@ class Tenant(_Group, frozen=True):
 
     id: str
     """Directory (tenant) id, a GUID."""
-    client_id: str
+    client_id: str = ""
+    """Application (client) id of the app registration. With `managed-identity`: client id of the user-assigned
+    identity, empty for the system-assigned one."""
+    credential: Credential = "client-secret"
+    """How to sign in (docs/sign-in.md). All but `client-secret` need the extra `azure`."""
     client_secret: Secret = Secret("")
+    """For `client-secret`: the secret's value, not its id."""
+    client_secret_file: str = ""
+    """For `client-secret`: path of the file that holds it; read anew for each token, so that it may be rotated."""
+    certificate_file: str = ""
+    """For `certificate`: path of a PEM or PFX file; read anew for each token, so a renewed one is used by itself."""
+    certificate_key_file: str = ""
+    """For `certificate`: path of the private key (PEM) where it stands in a file of its own, as `tls.key`."""
+    certificate_password: Secret = Secret("")
+    """For `certificate`: password of the private key."""
+    federated_token_file: str = ""
+    """For `federated-token` and `workload-identity`: path of the outside token; read anew each time it is used.
+    `workload-identity` takes it, the client id and the tenant id from the pod's `AZURE_…` variables where not set."""
+    identity_client_id: str = ""
+    """For `managed-identity-federation`: client id of the user-assigned identity that the app registration trusts,
+    empty for the system-assigned one."""
 
 
 class Graph(_Group, frozen=True):
@@ -121,6 +159,8 @@ class Graph(_Group, frozen=True):
     """`global`, `usgov-l4`, `usgov-l5`, or `custom` with `root_url` and `login_url` (the emulator)."""
     root_url: str = ""
     login_url: str = ""
+    ca_file: str = ""
+    """Path of PEM certificates that are trusted besides the system's, for Graph and the login (private CA, proxy)."""
     request_timeout_seconds: Positive = 15.0
     """One request, headers and body; below the record's deadline so that a silent answer is tried again."""
     record_deadline_seconds: Positive = 20.0
@@ -129,6 +169,8 @@ class Graph(_Group, frozen=True):
     """Requests for one tenant by all replicas together; Graph allows 1,500. A process spends its lanes' share."""
     record_requests_per_20s: Annotated[int, msgspec.Meta(ge=1, le=40)] = 36
     """Requests for one call record; Graph allows 40."""
+    list_requests_per_20s: Annotated[int, msgspec.Meta(ge=1, le=36)] = 8
+    """Pages of the list of call records for one tenant. Graph says 40; older texts less than 10, so stay below that."""
     tries: Count = 3
     """Tries in place for one request that fails with 5xx, a timeout or a cut body."""
     max_body_bytes: Count = 64 * 1024 * 1024
@@ -154,6 +196,8 @@ class Lanes(_Group, frozen=True):
     """Records of one lane that may be fetched beside its batches at once."""
     bytes_in_flight: Count = 64 * 1024 * 1024
     """Encoded events held by all lanes of this process before further fetches wait."""
+    audit_every: Annotated[int, msgspec.Meta(ge=0)] = 200
+    """Of the listed records that the ledger knows, every so many is fetched all the same and compared; 0 for none."""
     stall_seconds: Positive = 300.0
     """A lane with work that does not move for so long ends the process's liveness."""
 
@@ -170,12 +214,69 @@ class Retry(_Group, frozen=True):
 
 
 class Keeper(_Group, frozen=True):
-    """Subscriptions."""
+    """Subscriptions, and looking for what Graph never told."""
 
     subscription_minutes: Annotated[int, msgspec.Meta(ge=45, le=4230)] = 4230
     """Lifetime asked for; Graph's longest is 4,230 minutes. Renewed at half of it."""
     period_seconds: Positive = 60.0
     """How often the keeper looks at every subscription."""
+    reconcile_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 30
+    """How far back the list of call records is looked through by itself; 0 for never. Graph keeps 30 days."""
+    reconcile_period_seconds: Positive = 300.0
+    """How often the keeper looks whether an hour is due to be listed."""
+
+
+Treatment = Literal["preset", "keep", "hash", "drop"]
+
+
+class Privacy(_Group, frozen=True):
+    """What leaves the process of the text in call records that is about somebody: docs/privacy.md has every field.
+
+    One setting a class: `keep`, `hash` (keyed; the same value gives the same hash), `drop`, or as the preset says.
+    """
+
+    preset: Literal["open", "default", "strict"] = "default"
+    """`open` keeps all, `strict` drops all, `default` drops join links and feedback text and keeps the rest."""
+    names: Treatment = "preset"
+    """Display names, user principal names, e-mail addresses."""
+    ids: Treatment = "preset"
+    """Object ids, participant ids, administrative units, resource ids, other tenants' ids."""
+    phone_numbers: Treatment = "preset"
+    """Telephone numbers; Graph's own masking stays."""
+    ip_addresses: Treatment = "preset"
+    """Addresses of clients, relays and hops."""
+    subnets: Treatment = "preset"
+    """Network addresses of clients."""
+    hardware_addresses: Treatment = "preset"
+    """MAC addresses and BSSIDs."""
+    device_names: Treatment = "preset"
+    """Names of machines, microphones and loudspeakers."""
+    feedback_text: Treatment = "preset"
+    """What participants wrote about the call."""
+    join_urls: Treatment = "preset"
+    """Links into meetings."""
+    user_agents: Treatment = "preset"
+    """Raw user-agent text."""
+    dns_suffixes: Treatment = "preset"
+    """DNS suffixes of adapters."""
+    unknown_properties: Treatment = "preset"
+    """Text that Graph added since; it travels in the raw archive alone."""
+    keys: dict[str, Secret] = {}
+    """Key number (1, 2, …) → key text, at least 16 characters. The highest hashes; its number stands in each hash."""
+
+    def treatments(self) -> dict[str, Literal["keep", "hash", "drop"]]:
+        """Class → what is set for it; without those that the preset decides."""
+        found = {name: getattr(self, name) for name in self.__struct_fields__ if name not in ("preset", "keys")}
+        return {name: treatment for name, treatment in found.items() if treatment != "preset"}
+
+
+class Raw(_Group, frozen=True):
+    """The archive of whole records, after the privacy policy, for `callstream replay --from-raw`."""
+
+    enabled: bool = False
+    """Whether every published version is also written to `{prefix}.raw`; memory for records being fetched doubles."""
+    retention_days: Positive = 365.0
+    """How long the archive keeps a version."""
 
 
 class Log(_Group, frozen=True):
@@ -198,6 +299,8 @@ class Settings(_Group, frozen=True):
     lanes: Lanes = Lanes()
     retry: Retry = Retry()
     keeper: Keeper = Keeper()
+    privacy: Privacy = Privacy()
+    raw: Raw = Raw()
     log: Log = Log()
     drain_seconds: Positive = 25.0
     """How long SIGTERM may take; the pod's grace period must exceed it."""
@@ -215,6 +318,7 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
             _place(tree, name, value)
+    _prepare_tenants(tree, environ)
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as exc:
@@ -242,7 +346,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _place(tree: dict[str, Any], name: str, value: str) -> None:
     """Puts one environment variable at its place in the tree of settings."""
     path = name.removeprefix(PREFIX).lower().split("__")
-    if path[-1].endswith("_file"):
+    if path[-1].endswith("_file") and path[-1] not in PATH_SETTINGS:
         path[-1] = path[-1].removesuffix("_file")
         value = _read_secret(name, value)
     node = tree
@@ -251,6 +355,25 @@ def _place(tree: dict[str, Any], name: str, value: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"{name} goes deeper than the setting it names.")
     node[path[-1]] = [item.strip() for item in value.split(",")] if path == ["retry", "delays"] else value
+
+
+def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Gives tenants what stands elsewhere: the secret in its file, and with `workload-identity` the pod's variables.
+
+    Raises UserError for an unknown kind, with the known ones, which the conversion would not name.
+    """
+    tenants = tree.get("tenants")
+    for name, tenant in tenants.items() if isinstance(tenants, dict) else ():
+        credential = tenant.get("credential", "client-secret") if isinstance(tenant, dict) else "client-secret"
+        if credential not in get_args(Credential):
+            known = ", ".join(get_args(Credential))
+            raise UserError(f"Setting tenants.{name}.credential is {credential!r}: it must be one of {known}.")
+        if isinstance(tenant, dict) and (secret_file := tenant.get("client_secret_file")):
+            tenant["client_secret"] = _read_secret(f"Setting tenants.{name}.client_secret_file", str(secret_file))
+        if credential == "workload-identity":
+            for variable, setting in WORKLOAD_IDENTITY.items():
+                if variable in environ:
+                    tenant.setdefault(setting, environ[variable])
 
 
 def _read_secret(name: str, file_name: str) -> str:
@@ -282,12 +405,14 @@ def _check(settings: Settings) -> None:
     parse_delays(settings.retry.delays)
     _check_addresses(settings)
     _check_tenants(settings.tenants)
-    for number, key in settings.client_state.keys.items():
-        place = f"Setting client_state.keys.{number}"
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
-            raise UserError(f"{place}: a key's name must be a number from 1 to 9999.")
-        if len(key.reveal()) < SHORTEST_KEY:
-            raise UserError(f"{place} must have at least {SHORTEST_KEY} characters.")
+    _check_keys("client_state", settings.client_state.keys)
+    _check_keys("privacy", settings.privacy.keys)
+    hashed = [name for name, treatment in settings.privacy.treatments().items() if treatment == "hash"]
+    if hashed and not settings.privacy.keys:
+        raise UserError(
+            f"Setting privacy.{hashed[0]} is hash, and there is no key to hash with: "
+            "set CALLSTREAM_PRIVACY__KEYS__1 to a long random text."
+        )
     if settings.graph.cloud == "custom" and not (settings.graph.root_url and settings.graph.login_url):
         raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
     if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
@@ -303,12 +428,23 @@ def _check_addresses(settings: Settings) -> None:
         raise UserError("Setting receiver.public_url must be a URL such as https://calls.example.com, without a query.")
 
 
+def _check_keys(group: str, keys: Mapping[str, Secret]) -> None:
+    for number, key in keys.items():
+        place = f"Setting {group}.keys.{number}"
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
+            raise UserError(f"{place}: a key's name must be a number from 1 to 9999.")
+        if len(key.reveal()) < SHORTEST_KEY:
+            raise UserError(f"{place} must have at least {SHORTEST_KEY} characters.")
+
+
 def _check_tenants(tenants: Mapping[str, Tenant]) -> None:
     for name, tenant in tenants.items():
         if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
             raise UserError(f"Tenant name {name!r} must be 1 to 40 of a-z, 0-9, - and _: it becomes a metric label.")
         if not GUID.fullmatch(tenant.id):
             raise UserError(f"Setting tenants.{name}.id must be the tenant's GUID.")
+        if not tenant.client_id and tenant.credential != "managed-identity":
+            raise UserError(f"Setting tenants.{name}.client_id must be the app registration's application (client) id.")
     ids = [tenant.id.lower() for tenant in tenants.values()]
     if len(set(ids)) < len(ids):
         raise UserError("Two tenants have the same id.")

@@ -25,7 +25,7 @@ def test_every_setting_is_explained() -> None:
 
     assert [entry.name for entry in entries if not entry.meaning] == []
     fixed = {entry.name for entry in entries if "<" not in entry.name}
-    assert fixed | {"client_state.keys", "tenants"} == set(describe(Settings()))
+    assert fixed | {"client_state.keys", "privacy.keys", "tenants"} == set(describe(Settings()))
 
 
 def test_every_series_is_explained() -> None:

@@ -1,10 +1,13 @@
 """`callstream emulate`: a Graph that anyone can run, for as long as it is wanted."""
 
 import asyncio
+import shlex
 import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,6 +24,8 @@ from service.emulator.options import (
 )
 from service.emulator.server import Emulator, open_emulator
 from service.emulator.store import Call
+from service.emulator.tls_folder import TlsFolder
+from service.emulator.tls_folder import tls_folder as lay_out
 from service.errors import UserError
 
 SHOWN_CALLS = 5
@@ -42,10 +47,14 @@ async def emulate_command(
     token_seconds: float = 3600.0,
     limits: bool = True,
     announce_existing: bool = True,
+    tls: bool = False,
+    tls_folder: Path | None = None,
+    tls_name: list[str] | None = None,
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. The exit code. `UserError` when the port is taken or an option is wrong.
 
     `rate` is new calls per second and `speed` how fast the emulator's clock runs; tenant ids and names go in pairs.
+    `tls_folder` and `tls_name` mean `tls` too.
     """
     if speed <= 0 or rate < 0 or calls < 0 or token_seconds <= 0:
         raise UserError("--speed and --token-seconds must be above 0, --rate and --calls not below 0.")
@@ -62,15 +71,25 @@ async def emulate_command(
         limits=Limits(enforced=limits),
         announce_existing=announce_existing,
     )
-    async with open_emulator(options, Clock(speed)) as emulator:
-        make_room(emulator)
-        with _ended_by_signals(emulator.background.failed):
-            for line in introduction(emulator):
-                typer.echo(line)
-            # A signal, or one of the emulator's own tasks that failed; its error is raised on leaving.
-            await emulator.background.failed.wait()
+    with ExitStack() as stack:
+        laid_out = None
+        if tls or tls_folder or tls_name:
+            laid_out = stack.enter_context(lay_out(tls_folder, [host, *(tls_name or [])]))
+            options = _with_tls(options, laid_out)
+        async with open_emulator(options, Clock(speed)) as emulator:
+            make_room(emulator)
+            with _ended_by_signals(emulator.background.failed):
+                for line in introduction(emulator, laid_out):
+                    typer.echo(line)
+                # A signal, or one of the emulator's own tasks that failed; its error is raised on leaving.
+                await emulator.background.failed.wait()
     typer.echo("The emulator has ended.")
     return 0
+
+
+def _with_tls(options: EmulatorOptions, laid_out: TlsFolder) -> EmulatorOptions:
+    tenants = tuple(laid_out.registered(tenant) for tenant in options.tenants)
+    return replace(options, tenants=tenants, ssl_context=laid_out.context, machine=laid_out.machine)
 
 
 def _tenants(
@@ -126,7 +145,7 @@ def _shown(emulator: Emulator) -> list[Call]:
     return list(emulator.store.calls())[:SHOWN_CALLS]
 
 
-def introduction(emulator: Emulator) -> list[str]:
+def introduction(emulator: Emulator, tls: TlsFolder | None = None) -> list[str]:
     """What a person needs to use this emulator: addresses, ids, curl lines, settings."""
     options, url = emulator.world.options, emulator.url
     calls = list(emulator.store.calls())
@@ -139,7 +158,12 @@ def introduction(emulator: Emulator) -> list[str]:
     if calls:
         lines += ["", *_how_to_write(url, calls[:SHOWN_CALLS])]
     lines += ["", *_how_to_read(emulator)]
-    lines += ["", "Settings for `callstream serve`, to be pasted where it will run:", *_settings(emulator)]
+    if tls:
+        lines = [line.replace("curl ", f"curl --cacert {shlex.quote(str(tls.ca_file))} ") for line in lines]
+        lines += ["", f"Its certificate is vouched for by {tls.ca_file}, made for this run."]
+    lines += ["", "Settings for `callstream serve`, to be pasted where it will run:", *_settings(emulator, tls)]
+    if tls:
+        lines += ["", *tls.ways(url)]
     return [*lines, "", "Ctrl-C ends it."]
 
 
@@ -176,12 +200,13 @@ def _how_to_read(emulator: Emulator) -> list[str]:
     ]
 
 
-def _settings(emulator: Emulator) -> list[str]:
+def _settings(emulator: Emulator, tls: TlsFolder | None) -> list[str]:
     lines = [
         "  set -a",
         "  CALLSTREAM_GRAPH__CLOUD=custom",
         f"  CALLSTREAM_GRAPH__ROOT_URL={emulator.url}",
         f"  CALLSTREAM_GRAPH__LOGIN_URL={emulator.url}",
+        *([f"  CALLSTREAM_GRAPH__CA_FILE={shlex.quote(str(tls.ca_file))}"] if tls else []),
         "  CALLSTREAM_RECEIVER__HOST=127.0.0.1",
         "  CALLSTREAM_RECEIVER__PUBLIC_URL=http://127.0.0.1:8080",
         "  CALLSTREAM_CLIENT_STATE__KEYS__1=a-key-for-the-emulator",

@@ -149,6 +149,51 @@ def tail(
 
 
 @app.command()
+def replay(
+    prefix: Annotated[str, typer.Option(help="Prefix of the topics to write; they are created.")],
+    from_raw: Annotated[bool, typer.Option("--from-raw", help="From the archive (setting raw.enabled).")] = False,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Only what was fetched from Graph from then on, UTC.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Only what was fetched from Graph before then, UTC.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant: its configured name, or its id.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Shapes archived records again into another set of topics; harmless when repeated, goes on after a kill."""
+    from service.cli.replay import replay_command
+
+    _wait(replay_command(from_raw=from_raw, prefix=prefix, since=since, until=until, tenant=tenant, config=config))
+
+
+@app.command()
+def completeness(
+    tenant: Annotated[str | None, typer.Option(help="One tenant, by its configured name (default: all).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, as one JSON object.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Per tenant and day: what Graph lists, published, missing, healed, late. Exit 1 when something is amiss."""
+    from service.cli.completeness import completeness_command
+
+    _wait(completeness_command(tenant, as_json, config))
+
+
+@app.command()
+def backfill(
+    begin: Annotated[str, typer.Option("--from", help="UTC date or date-time of the calls' start.")],
+    end: Annotated[str | None, typer.Option("--to", help="Up to this moment (default: now).")] = None,
+    tenant: Annotated[str | None, typer.Option(help="One tenant, by its configured name (default: all).")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Ask for it and do not wait.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Has the running service list a time range again and publish what is missing. Ending this command ends nothing."""
+    from service.cli.backfill import backfill_command
+
+    _wait(backfill_command(begin, end, tenant, detach=detach, config=config))
+
+
+@app.command()
 def emulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8090,
@@ -169,6 +214,9 @@ def emulate(
     announce_existing: Annotated[
         bool, typer.Option(help="Tell a new subscription of the calls that are there already.")
     ] = True,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS, with a certificate authority of its own.")] = False,
+    tls_folder: Annotated[Path | None, typer.Option(help="Where its files go (means --tls).")] = None,
+    tls_name: Annotated[list[str] | None, typer.Option(help="A host name that clients use; may be repeated.")] = None,
 ) -> None:
     """A Graph that anyone can run: call records, subscriptions, notifications, throttling."""
     from service.cli.emulate import emulate_command
@@ -190,5 +238,8 @@ def emulate(
             token_seconds=token_seconds,
             limits=limits,
             announce_existing=announce_existing,
+            tls=tls,
+            tls_folder=tls_folder,
+            tls_name=tls_name,
         )
     )

@@ -37,8 +37,6 @@ MEANINGS = {
     "receiver.max_body_bytes": "Largest body of one POST; more is answered 413.",
     "admin.host": "Address the private site listens on.",
     "admin.port": "Port the private site listens on; 0 takes any free one.",
-    "tenants.<name>.client_id": "Application (client) id of the app registration.",
-    "tenants.<name>.client_secret": "The app registration's client secret.",
     "graph.root_url": "Base URL of Graph, for `cloud = custom`.",
     "graph.login_url": "Base URL of the login, for `cloud = custom`.",
     "log.level": "Least level that is written.",
@@ -48,6 +46,7 @@ SETTINGS_HEAD = """# Settings
 
 Every setting can stand in a TOML file (`--config`, else `CALLSTREAM_CONFIG`, else `./callstream.toml`) and in an
 environment variable, which wins. A variable that ends in `_FILE` names a file that holds the value: use it for secrets.
+Settings whose own name ends in `_file` hold a path.
 Lists are comma-separated. All values are checked before anything opens; a mistake ends the start with one sentence.
 The effective settings are logged once at start, secrets masked.
 
@@ -116,6 +115,14 @@ TODO = {
     "lag_seconds": "Take the maximum over processes. Growing: add workers, or look at what tenants wait for.",
     "in_flight_bytes": "At `lanes.bytes_in_flight` fetches wait: Kafka is slower than Graph.",
     "in_flight_fetches": "At `lanes.concurrent_fetches` all the time: raise it, or add workers.",
+    "audits_total": "`newer`: a version whose notice and list entry were late; `older`: Graph shows less than before.",
+    "reconcile_listed_total": "Nothing; the work that reconciliation makes.",
+    "reconcile_fits": "Take the maximum over processes. 0: raise `graph.list_requests_per_20s` (docs/completeness.md).",
+    "reconcile_backlog_seconds": "Take the maximum over processes. Above a day: an outage is being caught up with.",
+    "reconcile_at_risk_calls": "Above 0, calls will be lost: raise `graph.list_requests_per_20s` at once.",
+    "last_notice_timestamp_seconds": "Take the maximum over processes. Old on a working day: run the doctor.",
+    "day_calls": "Take the maximum over processes. `missing` of a day older than 1 above 0 for hours: look at retries, "
+    "dead letters and what the tenant waits for. `healed` in bulk: notices get lost (docs/completeness.md).",
     "keeper_active": "The sum over all processes must be 1.",
     "subscription_expiry_timestamp_seconds": "Take the maximum over processes. Alert when it is less than a day ahead, "
     "or 0: the log line `the subscription cannot be kept` says what to do.",

@@ -31,7 +31,7 @@ async def tail_command(kind: str, *, as_json: bool, from_beginning: bool, limit:
         raise UserError(f"There is no kind {kind!r}: choose {', '.join((*KINDS, CALLS))} or {ALL}.")
     settings = settings_of(config)
     quiet_kafka()
-    topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+    topics = Topics.of(settings)
     names = list(topics.streams.values()) if kind == ALL else [topics.streams.get(kind, topics.calls)]
     console = Console(highlight=False, soft_wrap=True)
     task = asyncio.current_task()

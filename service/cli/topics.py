@@ -15,7 +15,7 @@ async def topics_command(check: bool, config: Path | None) -> int:
     """Prints a line for each topic; 1 when something differs and nothing may be changed, else 0."""
     settings = settings_of(config)
     quiet_kafka()
-    topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+    topics = Topics.of(settings)
     report = await asked_once(settings.kafka, topics, create=not check)
     differing = {difference.topic: difference for difference in report.differences}
     for spec in topics.specs(settings.kafka.partitions):

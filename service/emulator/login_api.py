@@ -2,10 +2,10 @@
 
 from aiohttp import web
 
+from service.emulator.entra import LoginRefusal
 from service.emulator.misbehaviour import misbehave
 from service.emulator.options import TenantOptions
 from service.emulator.site import json_reply, own_root, world
-from service.emulator.tokens import LoginRefusal
 
 NO_STORE = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
 
@@ -46,7 +46,7 @@ def _discovery(root: str, tenant: TenantOptions) -> dict[str, object]:
         "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
         "issuer": f"{base}/v2.0",
         "jwks_uri": f"{base}/discovery/v2.0/keys",
-        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
         "response_types_supported": ["code"],
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": ["RS256"],

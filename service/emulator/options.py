@@ -10,6 +10,29 @@ DEMO_CLIENT_SECRET = "emulator-secret"  # noqa: S105 - stands in the README; ope
 
 
 @dataclass(frozen=True)
+class Federation:
+    """A federated credential of an application: an outside issuer whose tokens it accepts (graph-contract 10)."""
+
+    issuer: str
+    subject: str
+    public_key: str = ""
+    """PEM; stands for the keys that the issuer publishes. Empty: the emulator's own, of a managed identity's tokens."""
+    audience: str = "api://AzureADTokenExchange"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine on Azure whose managed identities the emulator stands in for. Its tenant is the first one."""
+
+    system_assigned: str = ""
+    """Client id of the machine's own identity; empty: it has none."""
+    user_assigned: tuple[str, ...] = ()
+    """Client ids of the identities that are assigned to it."""
+    identity_header: str = "emulator-identity-header"
+    """What App Service puts into `IDENTITY_HEADER`."""
+
+
+@dataclass(frozen=True)
 class TenantOptions:
     """One Microsoft 365 tenant with one registered application."""
 
@@ -17,6 +40,12 @@ class TenantOptions:
     name: str = "contoso"
     client_id: str = DEMO_CLIENT_ID
     client_secret: str = DEMO_CLIENT_SECRET
+    """Empty: the application has none."""
+    secret_expires_at: float | None = None
+    """Unix seconds of the emulator's clock; None: never."""
+    certificates: tuple[str, ...] = ()
+    """PEM of the certificates (public parts) that are uploaded to the application."""
+    federations: tuple[Federation, ...] = ()
     consented: bool = True
     """Whether an administrator granted `CallRecords.Read.All`; without it reads answer 403."""
 
@@ -75,7 +104,9 @@ class EmulatorOptions:
     port: int = 8090
     """0 takes any free port."""
     ssl_context: ssl.SSLContext | None = None
-    """Given: the emulator speaks TLS and its links begin with https."""
+    """Given: the emulator speaks TLS and its links begin with https. `tls.make_authority` makes one."""
+    machine: Machine | None = None
+    """Given: the emulator answers as a managed identity's endpoint too."""
     tenants: tuple[TenantOptions, ...] = (TenantOptions(),)
     seed: int = 1
     """Of the made calls, of delivery faults and of scripted probabilities."""

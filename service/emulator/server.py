@@ -11,7 +11,15 @@ import aiohttp
 from aiohttp import web
 
 from service.clock import Clock
-from service.emulator import control_api, login_api, read_api, subscription_api, write_api
+from service.emulator import (
+    application_api,
+    control_api,
+    identity_api,
+    login_api,
+    read_api,
+    subscription_api,
+    write_api,
+)
 from service.emulator.announcing import Announcer
 from service.emulator.background import Background
 from service.emulator.bodies import BodyCache
@@ -107,7 +115,7 @@ def _application(world: World, maker: Maker) -> web.Application:
     app = web.Application(middlewares=[graph_manners], client_max_size=LARGEST_REQUEST_BYTES)
     app[WORLD] = world
     app[MAKER] = maker
-    for room in (control_api, read_api, write_api, subscription_api, login_api):
+    for room in (control_api, application_api, read_api, write_api, subscription_api, login_api, identity_api):
         app.add_routes(room.routes())
     return app
 

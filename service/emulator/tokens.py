@@ -3,14 +3,14 @@
 Source: graph-contract 10 and https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow .
 """
 
-import hmac
 import secrets
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.clock import Clock, iso
+from service.clock import Clock
+from service.emulator.applications import Application
+from service.emulator.entra import LoginRefusal
 from service.emulator.options import TenantOptions
 from service.emulator.refusals import unauthenticated
 
@@ -25,30 +25,6 @@ class Principal:
     client_id: str
 
 
-class LoginRefusal(Exception):
-    """Entra's answer to a token request that it does not grant."""
-
-    def __init__(self, status: int, error: str, number: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error = error
-        self.number = number
-
-    def body(self, now: float) -> dict[str, Any]:
-        """Entra's error body; `now` is Unix seconds."""
-        trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
-        stamp = iso(now)[:19].replace("T", " ") + "Z"
-        text = f"AADSTS{self.number}: {self} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {stamp}"
-        return {
-            "error": self.error,
-            "error_description": text,
-            "error_codes": [self.number],
-            "timestamp": stamp,
-            "trace_id": trace,
-            "correlation_id": correlation,
-        }
-
-
 class Tenants:
     """The tenants by id and name, and whose administrators consented."""
 
@@ -56,10 +32,15 @@ class Tenants:
         self.all = tenants
         self._by_name = {name.lower(): tenant for tenant in tenants for name in (tenant.id, tenant.name)}
         self._consented = {tenant.id.lower(): tenant.consented for tenant in tenants}
+        self._applications = {tenant.id.lower(): Application(tenant) for tenant in tenants}
 
     def find(self, id_or_name: str) -> TenantOptions | None:
         """By id, name or `{name}.onmicrosoft.com`."""
         return self._by_name.get(id_or_name.lower().removesuffix(".onmicrosoft.com"))
+
+    def application(self, tenant_id: str) -> Application:
+        """The tenant's registered application. KeyError for a tenant that is not there."""
+        return self._applications[tenant_id.lower()]
 
     def is_consented(self, tenant_id: str) -> bool:
         """Whether `CallRecords.Read.All` is granted now."""
@@ -86,9 +67,10 @@ class Tokens:
         if options is None:
             raise LoginRefusal(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
         _check_grant(form)
-        _check_client(form, options)
+        login = f"{own_root}/{tenant}"
+        self._tenants.application(options.id).check(form, login, self._clock.now())
         _check_scope(form["scope"], own_root)
-        return self._new(Principal(options.id.lower(), options.client_id.lower()))
+        return self.grant(Principal(options.id.lower(), options.client_id.lower()))
 
     def principal(self, authorization: str | None) -> Principal:
         """Whose the `Authorization` header's token is; 401 when absent, unknown or expired."""
@@ -108,7 +90,8 @@ class Tokens:
         self._issued = {token: (principal, min(now, end)) for token, (principal, end) in self._issued.items()}
         return len(self._issued)
 
-    def _new(self, principal: Principal) -> dict[str, Any]:
+    def grant(self, principal: Principal) -> dict[str, Any]:
+        """A new token, as the reply that carries it."""
         now = self._clock.now()
         # Expired ones stay known for a while, to be told apart from invented ones.
         self._issued = {
@@ -129,18 +112,6 @@ def _check_grant(form: Mapping[str, str]) -> None:
     if form["grant_type"] != "client_credentials":
         message = f"The app requested an unsupported grant type '{form['grant_type']}'."
         raise LoginRefusal(400, "unsupported_grant_type", 70003, message)
-
-
-def _check_client(form: Mapping[str, str], tenant: TenantOptions) -> None:
-    if form["client_id"].lower() != tenant.client_id.lower():
-        message = f"Application with identifier '{form['client_id']}' was not found in the directory '{tenant.name}'."
-        raise LoginRefusal(400, "unauthorized_client", 700016, message)
-    if not form.get("client_secret"):
-        message = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."
-        raise LoginRefusal(401, "invalid_client", 7000218, message)
-    if not hmac.compare_digest(form["client_secret"].encode(), tenant.client_secret.encode()):
-        message = f"Invalid client secret provided for app '{tenant.client_id}'."
-        raise LoginRefusal(401, "invalid_client", 7000215, message)
 
 
 def _check_scope(scope: str, own_root: str) -> None:

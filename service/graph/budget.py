@@ -124,12 +124,14 @@ class _Gate:
 class TenantGates:
     """Every tenant's budget, and its waits: throttled, forbidden, no token, outage."""
 
-    def __init__(self, settings: Graph, tenant_names: Iterable[str], clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, settings: Graph, tenant_names: Iterable[str], clock: Clock, metrics: Metrics | None) -> None:
+        """Without `metrics` the waits are not shown: those of a second budget beside the one for records."""
         self._total = settings.tenant_requests_per_20s
         self._clock = clock
         self._gates = {name: _Gate(SlidingWindow(self._total, clock)) for name in tenant_names}
-        for name in self._gates:
-            metrics.tenant_waiting.labels(name).set_function(Waiting(self, name))
+        if metrics is not None:
+            for name in self._gates:
+                metrics.tenant_waiting.labels(name).set_function(Waiting(self, name))
 
     def waiting_seconds(self, name: str) -> float:
         """How long the tenant must wait before it is asked anything; 0 when it need not."""

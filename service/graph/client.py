@@ -4,6 +4,7 @@ Sources: graph-contract 6; https://learn.microsoft.com/graph/api/callrecords-cal
 https://learn.microsoft.com/graph/api/callrecords-session-list .
 """
 
+import ssl
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,13 +12,14 @@ import aiohttp
 
 from service import __version__
 from service.clock import Clock
-from service.errors import GraphUnavailable
+from service.errors import GraphUnavailable, UserError
 from service.graph.auth import Tokens
 from service.graph.budget import TenantGates
 from service.graph.clouds import Endpoints
 from service.graph.exchange import Exchange, Subject
 from service.graph.reading import Forms, Reading
 from service.metrics import Metrics
+from service.record.archive import Pages
 from service.record.decode import OddValue
 from service.record.model import CallRecord
 from service.settings import Graph, Tenant
@@ -48,6 +50,8 @@ class Fetched:
     """Answers that the record was read from."""
     body_bytes: int
     """Their size, uncompressed."""
+    kept: Pages | None = None
+    """The answers themselves, where the archive wants them."""
 
 
 class RecordChanged(GraphUnavailable):
@@ -68,7 +72,10 @@ class GraphClient:
         gates: TenantGates,
         clock: Clock,
         metrics: Metrics,
+        *,
+        keeps_pages: bool = False,
     ) -> None:
+        """`keeps_pages`: whether what is fetched comes with Graph's answers, for the archive."""
         self._exchange = Exchange(http, tokens, settings, gates, clock, metrics)
         self._endpoints = endpoints
         self._settings = settings
@@ -76,6 +83,7 @@ class GraphClient:
         self._metrics = metrics
         self._forms = Forms()
         self._fetches = 0
+        self._keeps_pages = keeps_pages
 
     async def fetch(self, tenant_name: str, tenant: Tenant, call_id: str, progress: Progress) -> Fetched:
         """The record's current version with every session, segment and participant.
@@ -95,23 +103,44 @@ class GraphClient:
 
         for _ in range(1 + MOST_RESTARTS):
             reading = Reading(
-                self._exchange, subject, self._endpoints.root_url, self._forms, arrived, self._metrics, is_thorough
+                self._exchange,
+                subject,
+                self._endpoints.root_url,
+                self._forms,
+                arrived,
+                self._metrics,
+                is_thorough,
+                self._keeps_pages,
             )
             record = await reading.whole()
             if record is not None:
-                return Fetched(record, reading.odd, reading.pages, reading.body_bytes)
+                return Fetched(record, reading.odd, reading.pages, reading.body_bytes, reading.kept)
         raise RecordChanged("New versions of the call record kept appearing while it was read.")
 
 
-def http_session() -> aiohttp.ClientSession:
-    """The process's one session to Graph and the login; the caller closes it.
+def http_session(ca_file: str = "") -> aiohttp.ClientSession:
+    """The process's one session to Graph and the login; the caller closes it. UserError for an unusable `ca_file`.
 
     No cookies: a gateway's would pin all requests to one place. No proxies or passwords from the environment.
     """
+    trust = _trust(ca_file)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=60),
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=60, ssl=trust or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"callstream/{__version__}"},
         timeout=aiohttp.ClientTimeout(total=60, sock_connect=10),
         trust_env=False,
     )
+
+
+def _trust(ca_file: str) -> ssl.SSLContext | None:
+    """The system's certificate authorities and those of the file; None for the system's alone."""
+    if not ca_file:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        why = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read ({exc.strerror})"
+        raise UserError(f"Setting graph.ca_file: {ca_file} {why}.") from None
+    return context

@@ -23,13 +23,30 @@ class Endpoints:
     """Scheme and host of the login; `/{tenant id}/oauth2/v2.0/token` follows."""
     scope: str
     """What a token is asked for."""
+    assertion_audience: str = "api://AzureADTokenExchange"
+    """Whom an outside token must be made out to before the login exchanges it (graph-contract 10, federation)."""
+    is_custom: bool = False
+    """Whether these are addresses of the settings rather than of the table: no Microsoft host vouches for them."""
 
 
-# Name → login host, Graph root. GCC is part of the global cloud.
+@dataclass(frozen=True)
+class Cloud:
+    """One cloud that has call records."""
+
+    login_url: str
+    root_url: str
+    assertion_audience: str
+
+
+# GCC is part of the global cloud. Tokens are not valid across clouds, so nothing here may be mixed.
 CLOUDS: Final = {
-    "global": ("https://login.microsoftonline.com", "https://graph.microsoft.com"),
-    "usgov-l4": ("https://login.microsoftonline.us", "https://graph.microsoft.us"),
-    "usgov-l5": ("https://login.microsoftonline.us", "https://dod-graph.microsoft.us"),
+    "global": Cloud("https://login.microsoftonline.com", "https://graph.microsoft.com", "api://AzureADTokenExchange"),
+    "usgov-l4": Cloud(
+        "https://login.microsoftonline.us", "https://graph.microsoft.us", "api://AzureADTokenExchangeUSGov"
+    ),
+    "usgov-l5": Cloud(
+        "https://login.microsoftonline.us", "https://dod-graph.microsoft.us", "api://AzureADTokenExchangeUSGov"
+    ),
 }
 WITHOUT_CALL_RECORDS: Final = ("china", "21vianet")
 # A name without a dot: a service of the same compose file or namespace. It begins with a letter, since `2130706433` and
@@ -41,15 +58,24 @@ def endpoints(graph: Graph) -> Endpoints:
     """The addresses of the configured cloud. Raises UserError for a cloud that is unknown or has no call records."""
     if graph.cloud == "custom":
         root, login = _custom("root_url", graph.root_url), _custom("login_url", graph.login_url)
-    elif graph.cloud in CLOUDS:
-        login, root = CLOUDS[graph.cloud]
-    elif graph.cloud.lower() in WITHOUT_CALL_RECORDS:
+        return Endpoints(root, login, f"{root}/.default", is_custom=True)
+    if cloud := CLOUDS.get(graph.cloud):
+        _refuse_addresses(graph)
+        return Endpoints(cloud.root_url, cloud.login_url, f"{cloud.root_url}/.default", cloud.assertion_audience)
+    if graph.cloud.lower() in WITHOUT_CALL_RECORDS:
         raise UserError(
             f"Setting graph.cloud is {graph.cloud!r}: the cloud in China, operated by 21Vianet, has no call records."
         )
-    else:
-        raise UserError(f"Setting graph.cloud is {graph.cloud!r}: it must be one of {', '.join(CLOUDS)} or custom.")
-    return Endpoints(root, login, f"{root}/.default")
+    raise UserError(f"Setting graph.cloud is {graph.cloud!r}: it must be one of {', '.join(CLOUDS)} or custom.")
+
+
+def _refuse_addresses(graph: Graph) -> None:
+    """An address that would not be used: whoever set it believes to be speaking to another host."""
+    for name in ("root_url", "login_url"):
+        if getattr(graph, name):
+            raise UserError(
+                f"Setting graph.{name} is for graph.cloud = custom alone, and graph.cloud is {graph.cloud}: remove one."
+            )
 
 
 def _custom(name: str, text: str) -> str:

@@ -48,6 +48,12 @@ def participants_url(root_url: str, call_id: str) -> str:
     return f"{_call(root_url, call_id)}/participants_v2"
 
 
+def list_url(root_url: str, start: str, end: str, select: str = "") -> str:
+    """Call records that start in [start, end), 60 a page; both as UTC text. Nothing else can be filtered by (6.4)."""
+    condition = quote(f"startDateTime ge {start} and startDateTime lt {end}", safe="")
+    return f"{root_url}{API}?$filter={condition}" + (f"&$select={select}" if select else "")
+
+
 def _call(root_url: str, call_id: str) -> str:
     return f"{root_url}{API}/{quote(call_id, safe='')}"
 
@@ -163,11 +169,25 @@ class RefusedLink(ValueError):
 
 
 def next_page(link: str, root_url: str, call_id: str) -> str:
-    """The address of the next page, exactly as Graph wrote it but for `$metadata#`; RefusedLink for any other place.
+    """The address of a record's next page, exactly as Graph wrote it but for `$metadata#`; else RefusedLink.
 
-    The token travels with the request, so scheme, host and port must be the configured root's, and the path must stay
-    below this call record. Samples of expanded links have `/v1.0/$metadata#communications/…` (contract 6.3): taken
-    literally, all that matters would be a fragment, which is never sent.
+    The path must stay below this call record.
+    """
+    key = re.escape(call_id)
+    # OData names are compared without case, and Graph does so too.
+    return _checked(link, root_url, rf"{re.escape(API)}(?:/{key}|\('{key}'\))/[A-Za-z0-9_.()'/-]+", "the call record")
+
+
+def next_list_page(link: str, root_url: str) -> str:
+    """The address of the next page of the list of call records, as Graph wrote it; RefusedLink for any other place."""
+    return _checked(link, root_url, rf"{re.escape(API)}(?:\(\))?", "the list of call records")
+
+
+def _checked(link: str, root_url: str, path_pattern: str, place: str) -> str:
+    """The token travels with the request: scheme, host and port must be the configured root's, the path must match.
+
+    Samples of expanded links have `/v1.0/$metadata#communications/…` (contract 6.3): taken literally, all that matters
+    would be a fragment, which is never sent.
     """
     if len(link) > LONGEST_LINK:
         raise RefusedLink("the link is too long")
@@ -185,7 +205,7 @@ def next_page(link: str, root_url: str, call_id: str) -> str:
         raise RefusedLink("the link has more than host and port before its path")
     if not is_ours:
         raise RefusedLink("the link leads to another host than the configured Graph")
-    _check_path(parts.path, call_id)
+    _check_path(parts.path, path_pattern, place)
     return repaired
 
 
@@ -194,14 +214,11 @@ def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port if parts.port is not None else default
 
 
-def _check_path(path: str, call_id: str) -> None:
-    """Below this call record, in either form of its key: `/{id}/…` or `('{id}')/…`, whatever is escaped."""
+def _check_path(path: str, pattern: str, place: str) -> None:
+    """In either form of a key: `/{id}/…` or `('{id}')/…`, whatever is escaped."""
     plain = unquote(path)
     segments = plain.split("/")
     if "%" in plain or "\\" in plain or "//" in plain or {".", ".."} & set(segments):
         raise RefusedLink("the link's path plays tricks")
-    key = re.escape(call_id)
-    # OData names are compared without case, and Graph does so too.
-    below = rf"{re.escape(API)}(?:/{key}|\('{key}'\))/[A-Za-z0-9_.()'/-]+"
-    if not re.fullmatch(below, plain, re.IGNORECASE):
-        raise RefusedLink("the link leads out of the call record")
+    if not re.fullmatch(pattern, plain, re.IGNORECASE):
+        raise RefusedLink(f"the link leads out of {place}")

@@ -12,6 +12,7 @@ from service.graph import protocol
 from service.graph.exchange import Exchange, Rejected, Subject
 from service.graph.protocol import RefusedLink
 from service.metrics import Metrics
+from service.record.archive import Pages
 from service.record.decode import OddValue, decode_participants_page, decode_record, decode_sessions_page
 from service.record.model import CallRecord, Participant, Session
 
@@ -86,6 +87,7 @@ class Reading:
         arrived: Callable[[int | None, int], None],
         metrics: Metrics,
         is_thorough: bool,
+        keeps_pages: bool = False,
     ) -> None:
         """`arrived(version, pages)` is told of every answer: the version where it shows one, and pages it brought."""
         self._exchange = exchange
@@ -95,6 +97,9 @@ class Reading:
         self._arrived = arrived
         self._metrics = metrics
         self._is_thorough = is_thorough
+        self._body = b""
+        self.kept = Pages() if keeps_pages else None
+        """The bodies themselves, for the archive; None where nobody wants them."""
         self.odd: list[OddValue] = []
         self.pages = 0
         self.body_bytes = 0
@@ -141,6 +146,8 @@ class Reading:
         url = protocol.record_url(self._root_url, self._subject.call_id, expand)
         record, odd = await self._get("record", url, lambda body: decode_record(body, thorough=self._is_thorough))
         self._took(odd, record.version)
+        if self.kept is not None:
+            self.kept.record = self._body
         return record
 
     async def _version(self) -> int | None:
@@ -161,6 +168,8 @@ class Reading:
             except (OldLink, RefusedLink) as exc:
                 self._note(collection, exc)
         for _ in range(MOST_WALKS):
+            if self.kept is not None:
+                self.kept.restart(collection.call)
             try:
                 page = await self._page(collection, collection.url(self._root_url, self._subject.call_id))
                 return await self._follow(collection, page.items, page.link)
@@ -197,6 +206,8 @@ class Reading:
 
         page = await self._get(collection.call, url, lambda body: _or_broken(decode, body))
         self._took(page.odd, None)
+        if self.kept is not None:
+            self.kept.add(collection.call, self._body)
         return page
 
     async def _get(self, call: str, url: str, decode: Callable[[bytes], Item]) -> Item:
@@ -205,6 +216,8 @@ class Reading:
         def measured(body: bytes) -> Item:
             nonlocal size
             size = len(body)
+            if self.kept is not None:
+                self._body = body
             return decode(body)
 
         value = await self._exchange.get(self._subject, call, url, measured)

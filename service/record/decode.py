@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from service.errors import NotACallRecord
-from service.record.lenient import OddValue, Place, Walk, excerpt, read_struct
+from service.record.lenient import OddValue, Place, Walk, read_struct
 from service.record.model import (
     CallRecord,
     Media,
@@ -28,7 +28,7 @@ from service.record.model import (
 )
 from service.record.times import are_date_times, are_durations
 
-__all__ = ["OddValue", "decode_participants_page", "decode_record", "decode_sessions_page"]
+__all__ = ["OddValue", "decode_participants_page", "decode_record", "decode_sessions_page", "parse_body"]
 
 Body = TypeVar("Body", CallRecord, SessionsPage, ParticipantsPage)
 
@@ -212,11 +212,29 @@ def _leniently(
         if isinstance(document, list):
             raise NotACallRecord("list", "the body is a JSON list, not a call record")
         if not isinstance(document, dict):
-            raise NotACallRecord("not_an_object", f"the body is {excerpt(document)}, not a call record")
+            raise NotACallRecord("not_an_object", f"the body is {_SCALARS[type(document)]}, not a call record")
         _refuse_an_error(document)
         return read_struct(cls, accept(document, walk), walk), walk.odd
     except RecursionError:
         raise NotACallRecord("too_deep", "the body is nested too deeply to be a call record") from None
+
+
+# Sentences go to dead letters and logs, so they hold nothing of the body's text: it may be anybody's name.
+_SCALARS: Final[dict[type, str]] = {
+    str: "a JSON text",
+    int: "a JSON number",
+    float: "a JSON number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def parse_body(body: bytes) -> Any:
+    """The JSON document in a body, whatever it is; NotACallRecord if there is none."""
+    try:
+        return msgspec.json.decode(body)
+    except _NOT_AS_TYPED:
+        return _parse(body, Walk(thorough=False))
 
 
 def _parse(body: bytes, walk: Walk) -> Any:
@@ -255,8 +273,11 @@ def _refuse_an_error(document: dict[str, Any]) -> None:
     if error is None or "id" in document or "value" in document:
         return
     code = error.get("code") if isinstance(error, dict) else error
-    code = excerpt(code) if isinstance(code, str) else ""
+    code = code if isinstance(code, str) and _CODE.fullmatch(code) else ""
     raise NotACallRecord("odata_error", f"the body is an error of Graph ({code or 'without a code'})", code)
+
+
+_CODE = re.compile(r"[A-Za-z0-9_.]{1,60}")  # anything else under that name is somebody's text
 
 
 def _accept_page(document: dict[str, Any], _walk: Walk) -> dict[str, Any]:

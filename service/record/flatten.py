@@ -1,4 +1,6 @@
-"""A CallRecord into its stream events and its call summary: the same bytes each time for the same tenant and record."""
+"""A CallRecord into its stream events and its call summary: the same bytes each time for the same tenant, record and
+privacy policy.
+"""
 
 from collections.abc import Iterator
 
@@ -19,6 +21,7 @@ from service.record.events import (
 )
 from service.record.groups import device_group, endpoint_group, failure_group, network_group, stream_group
 from service.record.model import CallRecord, DeviceInfo, Endpoint, Media, NetworkInfo, Segment
+from service.record.privacy import OPEN, Hidden, Policy
 from service.record.quality import judge, kind_of
 from service.record.summary import Leg, leg_of, merged_participants, summary_of
 from service.record.times import as_utc, seconds_between
@@ -28,14 +31,22 @@ class Flattened:
     """What a version of a call becomes: its summary at once, its events one at a time, as often as asked."""
 
     def __init__(
-        self, prefix: str, tenant_id: str, summary: CallSummary, legs: list[Leg], verdicts: list[QualityGroup]
+        self,
+        prefix: str,
+        tenant_id: str,
+        summary: CallSummary,
+        legs: list[Leg],
+        verdicts: list[QualityGroup],
+        hidden: Hidden,
     ) -> None:
+        """`legs` are as Graph sent them; what may be shown of them is decided as the events are made."""
         self.summary = summary
         self.event_count = summary.event_count
         self._prefix = prefix
         self._tenant_id = tenant_id
         self._legs = legs
         self._verdicts = verdicts
+        self._hidden = hidden
 
     def events(self) -> Iterator[StreamEvent]:
         """The events in document order. Events share the groups that they have in common, as the same objects."""
@@ -48,16 +59,17 @@ class Flattened:
     def _of_segment(
         self, index: int, leg: Leg, position: int, segment: Segment, verdicts: Iterator[QualityGroup]
     ) -> Iterator[StreamEvent]:
-        caller, session_caller = _end(segment.caller, leg.session.caller, leg.caller)
-        callee, session_callee = _end(segment.callee, leg.session.callee, leg.callee)
+        hidden = self._hidden
+        caller, session_caller = map(hidden.endpoint, _end(segment.caller, leg.session.caller, leg.caller))
+        callee, session_callee = map(hidden.endpoint, _end(segment.callee, leg.session.callee, leg.callee))
         session_group = _session_group(index, leg, session_caller, session_callee)
         segment_group = _segment_group(position, segment)
         for line, media in enumerate(segment.media or ()):
             if not media.streams:
                 continue
             media_group = MediaGroup(label=media.label, index=line, kind=kind_of(media.label))
-            caller_side = _side(caller, media.caller_network, media.caller_device)
-            callee_side = _side(callee, media.callee_network, media.callee_device)
+            caller_side = _side(caller, media.caller_network, media.caller_device, hidden)
+            callee_side = _side(callee, media.callee_network, media.callee_device, hidden)
             prefix = f"{self._prefix}/{index}.{position}.{line}."
             for number, stream in enumerate(media.streams):
                 yield StreamEvent(
@@ -75,9 +87,10 @@ class Flattened:
                 )
 
 
-def flatten(tenant_id: str, record: CallRecord) -> Flattened:
+def flatten(tenant_id: str, record: CallRecord, policy: Policy = OPEN) -> Flattened:
     """The events and the summary of a record that came from `decode_record`, with all its sessions in place.
 
+    Nothing that `policy` hides is in either. Who is the same, and how many there are, is decided before it is hidden.
     Ids of tenant and call are in lower case where they identify the event, as they are in Kafka keys; `call.id` is as
     Graph wrote it.
     """
@@ -86,9 +99,10 @@ def flatten(tenant_id: str, record: CallRecord) -> Flattened:
     legs = [leg_of(session) for session in record.sessions or ()]
     participants = merged_participants(record, legs)
     verdicts = list(_verdicts(record))
-    call = _call_group(record, participants)
-    summary = summary_of(prefix, tenant_id, call, legs, participants, verdicts)
-    return Flattened(prefix, tenant_id, summary, legs, [quality for _, quality in verdicts])
+    hidden = policy.hidden(tenant_id)
+    call = _call_group(record, participants, hidden)
+    summary = summary_of(prefix, tenant_id, call, legs, participants, verdicts, hidden)
+    return Flattened(prefix, tenant_id, summary, legs, [quality for _, quality in verdicts], hidden)
 
 
 def _verdicts(record: CallRecord) -> Iterator[tuple[MediaKind, QualityGroup]]:
@@ -105,7 +119,7 @@ def _media(record: CallRecord) -> Iterator[Media]:
             yield from segment.media or ()
 
 
-def _call_group(record: CallRecord, participants: list[IdentityGroup]) -> CallGroup:
+def _call_group(record: CallRecord, participants: list[IdentityGroup], hidden: Hidden) -> CallGroup:
     return CallGroup(
         id=record.id or "",
         version=record.version or 0,
@@ -115,8 +129,8 @@ def _call_group(record: CallRecord, participants: list[IdentityGroup]) -> CallGr
         end_date_time=as_utc(record.end_date_time),
         last_modified_date_time=as_utc(record.last_modified_date_time),
         duration_seconds=seconds_between(record.start_date_time, record.end_date_time),
-        join_web_url=record.join_web_url,
-        organizer=identities.of_participant(record.organizer_v2, record.organizer),
+        join_web_url=hidden.join_url(record.join_web_url),
+        organizer=hidden.identity(identities.of_participant(record.organizer_v2, record.organizer)),
         participant_count=len(participants),
     )
 
@@ -160,5 +174,7 @@ def _end(
     return group, None if group == session_group else session_group
 
 
-def _side(end: EndpointGroup | None, network: NetworkInfo | None, device: DeviceInfo | None) -> SideGroup:
-    return SideGroup(end, network_group(network), device_group(device))
+def _side(
+    end: EndpointGroup | None, network: NetworkInfo | None, device: DeviceInfo | None, hidden: Hidden
+) -> SideGroup:
+    return SideGroup(end, hidden.network(network_group(network)), hidden.device(device_group(device)))

@@ -42,6 +42,15 @@ def type_name(odata_type: str | None) -> str:
     return "" if odata_type is None else odata_type.rpartition(".")[2].lower().lstrip("#")
 
 
+def is_phone(name: str, identifier: str | None) -> bool:
+    """Whether an identity whose `type_name` is `name` is a phone by its id alone.
+
+    Graph says `userIdentity` of whoever took part (contract 7.5); a telephone number is no Entra object id.
+    """
+    by_type = _KIND_OF_TYPE.get(name)
+    return by_type in (None, "user") and identifier is not None and _PHONE_NUMBER.fullmatch(identifier) is not None
+
+
 def of_endpoint(endpoint: Endpoint) -> IdentityGroup | None:
     """Who used an endpoint: `associatedIdentity`, else the deprecated `identity`."""
     identity, deprecated = endpoint.associated_identity, _of_set(endpoint.identity)
@@ -155,10 +164,10 @@ def _has_content(identity: Identity) -> bool:
 
 def _kind_of(identity: Identity) -> str | None:
     """What an identity says of its own kind, by its type or else by the fields that only one type has."""
-    by_type = _KIND_OF_TYPE.get(type_name(identity.odata_type))
-    if by_type in (None, "user") and identity.id is not None and _PHONE_NUMBER.fullmatch(identity.id):
-        # Graph says `userIdentity` of whoever took part (contract 7.5); a telephone number is no Entra object id.
+    name = type_name(identity.odata_type)
+    if is_phone(name, identity.id):
         return "phone"
+    by_type = _KIND_OF_TYPE.get(name)
     if by_type is not None:
         return by_type
     if identity.azure_communication_services_resource_id is not None:

@@ -24,6 +24,7 @@ from service.record.events import (
 )
 from service.record.groups import endpoint_group, failure_group
 from service.record.model import CallRecord, FailureInfo, Session
+from service.record.privacy import Hidden
 
 Entry = TypeVar("Entry", Failure, IdentityGroup)
 
@@ -79,8 +80,9 @@ def summary_of(
     legs: list[Leg],
     participants: list[IdentityGroup],
     verdicts: list[tuple[MediaKind, QualityGroup]],
+    hidden: Hidden,
 ) -> CallSummary:
-    """`prefix` is the id of the version; `verdicts` are those of all streams."""
+    """`prefix` is the id of the version; `verdicts` are those of all streams; only `call` is hidden already."""
     failures = [failure for index, leg in enumerate(legs) for failure in _failures(index, leg)]
     return CallSummary(
         schema_version=SCHEMA_VERSION,
@@ -90,8 +92,8 @@ def summary_of(
         counts=_counts(legs, verdicts),
         event_count=len(verdicts),
         failure_count=len(failures),
-        failures=_within_limits(failures),
-        participants=_within_limits(participants),
+        failures=_within_limits([_hidden_failure(failure, hidden) for failure in failures[:LIST_LIMIT]]),
+        participants=_within_limits(list(filter(None, map(hidden.identity, participants[:LIST_LIMIT])))),
     )
 
 
@@ -137,6 +139,13 @@ def _failure(
         if reason is not None and len(reason) > _REASON_CHARACTERS:
             reason = reason[:_REASON_CHARACTERS] + "…"
         yield Failure(session_index, segment_index, failure.stage, reason, _who(caller), _who(callee))
+
+
+def _hidden_failure(failure: Failure, hidden: Hidden) -> Failure:
+    caller, callee = hidden.identity(failure.caller), hidden.identity(failure.callee)
+    if caller is failure.caller and callee is failure.callee:
+        return failure
+    return msgspec.structs.replace(failure, caller=caller, callee=callee)
 
 
 def _who(end: EndpointGroup | None) -> IdentityGroup | None:

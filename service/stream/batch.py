@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 
 from service.clock import Clock
 from service.errors import CallstreamError
+from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import GUID
 from service.stream import policy
@@ -46,6 +47,8 @@ class Group:
 
     notifications: list[Notification]
     look: Look
+    is_audit: bool = False
+    """Whether the ledger has all that was asked for, and the look only makes sure of it."""
 
 
 @dataclass
@@ -105,6 +108,33 @@ class Beside:
 MOST_RESULTS = 10_000
 
 
+class Audits:
+    """Which of the skips are looked at all the same: promise 1 must not hang on one map alone."""
+
+    def __init__(self, every: int, metrics: Metrics) -> None:
+        """One in `every` skips of listed records; 0 for none."""
+        self._every = every
+        self._metrics = metrics
+        self._skips = 0
+
+    def is_next(self, notification: Notification, known: SkipReason) -> bool:
+        """Whether this skip is one of the sample."""
+        if not self._every or known is not SkipReason.PUBLISHED or notification.look is None:
+            return False
+        self._skips += 1
+        return self._skips % self._every == 0
+
+    def compared(self, entry: Entry | None, result: ShapedRecord | CallstreamError) -> None:
+        """Counts what the audit found: Graph's version against the ledger's."""
+        if isinstance(result, CallstreamError) or entry is None:
+            outcome = "unread"
+        elif result.version == entry.version:
+            outcome = "same"
+        else:
+            outcome = "newer" if result.version > entry.version else "older"
+        self._metrics.audits.labels(outcome).inc()
+
+
 @dataclass
 class Assembler:
     """Starts the looks of a batch. `tenants` maps lower-case tenant ids to configured names."""
@@ -119,6 +149,7 @@ class Assembler:
     rules: Rules
     clock: Clock
     batch_bytes: int
+    audits: Audits
 
     async def assemble(self, items: Sequence[Item]) -> tuple[Batch, Sequence[Item]]:
         """A batch with its looks under way, and the items that were not started."""
@@ -145,13 +176,15 @@ class Assembler:
             return True
         if key in batch.groups:
             batch.groups[key].notifications.append(notification)
+            batch.groups[key].is_audit = False
             return True
         if (outcome := self._without_look(notification, key)) is not None:
             batch.outcomes.append(outcome)
             return True
         if not await self._admitted(batch, self.tenants[notification.tenant_id.lower()]):
             return False
-        batch.groups[key] = Group([notification], self.looks.start(notification))
+        is_audit = policy.needs_no_fetch(notification, self.entry(notification)) is not None
+        batch.groups[key] = Group([notification], self.looks.start(notification), is_audit)
         # The look takes its place in the queue for a slot now, so that the next item sees how long the queue is.
         await asyncio.sleep(0)
         return True
@@ -164,14 +197,15 @@ class Assembler:
         if name is None:
             return policy.dead(notification, "unknown_tenant", "the tenant is not configured here", entry)
         if (known := policy.needs_no_fetch(notification, entry)) is not None:
-            return Skip(known)
+            may_look = key not in self.beside.looks and self.gates.waiting_seconds(name) <= 0
+            return None if may_look and self.audits.is_next(notification, known) else Skip(known, notification)
         if key in self.beside.looks:
             # It joins the fetch under way; what that brings may be older than this notification, so it looks again.
             return policy.later(notification, policy.LONG_FETCH, 0, self.rules, now)
         if notification.reason == policy.LONG_FETCH and (result := self.beside.results.pop(key, None)) is not None:
             if isinstance(result, CallstreamError):
                 return policy.after_failure(notification, result, entry, self.rules, now)
-            return Skip(SkipReason.PUBLISHED)
+            return Skip(SkipReason.PUBLISHED, notification)
         if (seconds := self.gates.waiting_seconds(name)) > 0:
             tier = self.rules.tier_for_wait(seconds)
             return policy.later(notification, "tenant_waits", tier, self.rules, now)
@@ -207,7 +241,8 @@ class Assembler:
 
         The rest is waited for until `deadline_seconds`; by then each has its result, if only that Graph was silent.
         """
-        late = [look for look in await self._wait(batch.looks(), patience_seconds) if look.slot is not None]
+        late = await self._wait(batch.looks(), patience_seconds)
+        late = [look for look in late if look.slot is not None and not self._is_audit(batch, look)]
         keys = {id(group.look): key for key, group in batch.groups.items()}
         for look in late[: max(0, self.beside.most - len(self.beside.looks))]:
             look.go_beside()
@@ -221,7 +256,7 @@ class Assembler:
                 await self.looks.discard([group.look])
                 batch.outcomes.append(self._not_in_time(group))
         for group in batch.groups.values():
-            batch.outcomes.append(self._judge(group.notifications, group.look.result()))
+            batch.outcomes.append(self._judge(group, group.look.result()))
         merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
         batch.outcomes.extend([Skip(SkipReason.MERGED)] * merged)
 
@@ -230,7 +265,7 @@ class Assembler:
         notification, now = policy.merge(group.notifications), self.clock.now()
         if group.look.slot is None or self.gates.budget_seconds(self.tenants[notification.tenant_id.lower()]) > 0:
             return policy.later(notification, "budget", 0, self.rules, now)
-        return self.judge(notification, policy.silent())
+        return self._judge(group, policy.silent())
 
     def _goes_beside(self, group: Group, look: Look) -> Later:
         """The notification that waits while the record is fetched; it knows the version, if a page has shown it."""
@@ -239,8 +274,18 @@ class Assembler:
             notification = policy.with_version(notification, look.progress.version)
         return policy.later(notification, policy.LONG_FETCH, 0, self.rules, self.clock.now())
 
-    def _judge(self, notifications: Sequence[Notification], result: ShapedRecord | CallstreamError) -> Outcome:
-        return self.judge(policy.merge(notifications), result)
+    def _is_audit(self, batch: Batch, look: Look) -> bool:
+        return any(group.is_audit and group.look is look for group in batch.groups.values())
+
+    def _judge(self, group: Group, result: ShapedRecord | CallstreamError) -> Outcome:
+        notification = policy.merge(group.notifications)
+        if not group.is_audit:
+            return self.judge(notification, result)
+        self.audits.compared(self.entry(notification), result)
+        if isinstance(result, CallstreamError):
+            # That it is published was known before; the look was ours to make.
+            return Skip(SkipReason.PUBLISHED, notification)
+        return self.judge(notification, result)
 
     def judge(self, notification: Notification, result: ShapedRecord | CallstreamError) -> Outcome:
         """What a finished look means, by the ledger as it is now."""

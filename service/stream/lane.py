@@ -26,7 +26,8 @@ from service.errors import CallstreamError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
-from service.stream.batch import Assembler, Batch, Beside, Gates
+from service.stream.batch import Assembler, Audits, Batch, Beside, Gates
+from service.stream.inbox import Notices, Report, tally
 from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
 from service.stream.ledger import Entry, Ledger, ledger_key
 from service.stream.looks import Look, Looks
@@ -80,6 +81,7 @@ class Lane:
         self._accounts = Accounts(ports.metrics, ports.clock, ports.settings.tenants)
         self._writer = Writer(ports.topics, number, ports.settings.kafka.partitions, ports.limits)
         self._trouble = Trouble()
+        self._notices = Notices()
         self._stopping = False
         self._commit_ended = asyncio.Event()
         self._commit_ended.set()
@@ -175,6 +177,7 @@ class Lane:
             rules=ports.rules,
             clock=ports.clock,
             batch_bytes=settings.lanes.batch_bytes,
+            audits=Audits(settings.lanes.audit_every, ports.metrics),
         )
 
     async def _work(self, publisher: Publisher, intake: Intake) -> None:
@@ -222,23 +225,31 @@ class Lane:
             await self._ports.looks.discard(batch.looks())
 
     async def _publish(self, publisher: Publisher, batch: Batch) -> None:
-        more = [self._writer.stray(item) for item in batch.strays]
-        more += [self._writer.malformed(item) for item in batch.malformed]
-        await self._write(publisher, batch.outcomes, more, batch.offsets())
+        outcomes, records = self._plan(batch.outcomes)
+        records += [self._writer.stray(item) for item in batch.strays]
+        records += [self._writer.malformed(item) for item in batch.malformed]
+        # Not of what is published beside the batches: its notification comes back from a retry topic and reports then.
+        report = Report(
+            lane=self.number,
+            tallies=tally(outcomes),
+            notices=dict(self._notices.news(outcomes, self._ports.clock.now())),
+        )
+        if report.tallies or report.notices:
+            records.append(self._writer.report(report))
+        await self._write(publisher, outcomes, records, batch.offsets())
         self._accounts.rerouted(len(batch.strays))
         self._accounts.malformed(len(batch.malformed))
 
     async def _write(
         self,
         publisher: Publisher,
-        wanted: Sequence[Outcome],
-        more: Sequence[KafkaRecord],
+        outcomes: Sequence[Outcome],
+        records: Sequence[KafkaRecord],
         offsets: Mapping[TopicPartition, int],
     ) -> None:
-        """All outcomes, as far as Kafka takes them, in one transaction; remembered and counted once it is committed."""
-        outcomes, records = self._plan(wanted)
+        """One transaction; its outcomes are remembered and counted once it is committed."""
         try:
-            seconds = await self._commit(publisher, [*records, *more], offsets)
+            seconds = await self._commit(publisher, records, offsets)
         except KafkaError as error:
             self._trouble.failed(error, outcomes)
             raise
@@ -280,7 +291,8 @@ class Lane:
             return
         outcome = assembler.judge(look.notification, result)
         if isinstance(outcome, Publish):
-            await self._write(publisher, [outcome], [], {})
+            outcomes, records = self._plan([outcome])
+            await self._write(publisher, outcomes, records, {})
         elif isinstance(outcome, Later):
             return  # a stale read: the notification that waits must look once more, so it must not find a result
         assembler.beside.remember(key, result.version)

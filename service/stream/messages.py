@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from service.notification import Notification
+from service.record.archive import parts_of
 from service.stream.ledger import Entry, ledger_key
 from service.stream.policy import Dead, Later, Publish
 from service.stream.topics import Topics
@@ -19,6 +20,9 @@ STREAM_EVENT_TYPE = b"callstream.stream.v1"
 CALL_SUMMARY_TYPE = b"callstream.call.v1"
 # What Kafka's record format adds to key, value and headers, with room to spare: batch header 61, record some 30.
 RECORD_OVERHEAD_BYTES = 256
+
+# A part of an archived record: below what a producer's batch takes, so that compression and limits stay ordinary.
+RAW_PART_BYTES = 400 * 1024
 
 _json = msgspec.json.Encoder()
 
@@ -39,8 +43,10 @@ class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
         return len(self.key or b"") + len(self.value or b"") + headers + RECORD_OVERHEAD_BYTES
 
 
-def publish_records(outcome: Publish, topics: Topics, lane: int) -> Iterable[KafkaRecord]:
-    """All stream events of one version, its call summary and its ledger entry: one transaction or none."""
+def publish_records(
+    outcome: Publish, topics: Topics, lane: int, raw_part_bytes: int = RAW_PART_BYTES
+) -> Iterable[KafkaRecord]:
+    """All stream events of one version, its call summary, its archive and its ledger entry: one transaction or none."""
     notification, shaped = outcome.notification, outcome.shaped
     key, streams = notification.key, topics.streams
     shared = _shared_headers(outcome)
@@ -50,7 +56,26 @@ def publish_records(outcome: Publish, topics: Topics, lane: int) -> Iterable[Kaf
     summary_id = key + b"/%d" % shaped.version
     headers = [("ce_id", summary_id), ("ce_type", CALL_SUMMARY_TYPE), *shared]
     yield KafkaRecord(topics.calls, lane, key, shaped.summary, headers)
+    if topics.raw is not None and shaped.raw is not None:
+        yield from _raw_records(outcome, shaped.raw, topics.raw, lane, raw_part_bytes)
     yield ledger_record(notification, Entry(shaped.version, events=len(shaped.events)), topics, lane)
+
+
+def _raw_records(outcome: Publish, raw: bytes, topic: str, lane: int, part_bytes: int) -> Iterable[KafkaRecord]:
+    """The archive in parts, numbered from 1; each says of how many it is one."""
+    notification, shaped = outcome.notification, outcome.shaped
+    parts = list(parts_of(raw, part_bytes))
+    for number, part in enumerate(parts, 1):
+        headers = [
+            ("content-type", b"application/json"),
+            ("content-encoding", b"gzip"),
+            ("version", b"%d" % shaped.version),
+            ("part", b"%d" % number),
+            ("parts", b"%d" % len(parts)),
+            ("notified", (notification.first_seen_at or notification.received_at).encode()),
+            ("fetched", shaped.fetched_at.encode()),
+        ]
+        yield KafkaRecord(topic, lane, notification.key, part, headers)
 
 
 def _shared_headers(outcome: Publish) -> Headers:

@@ -35,6 +35,8 @@ class ShapedRecord:
     size_bytes: int
     """Of all messages together."""
     fetched_at: str
+    raw: bytes | None = None
+    """The record itself after the privacy policy, gzip; None where nothing is archived."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Skip:
     """Nothing to do."""
 
     reason: SkipReason
+    notification: Notification | None = field(default=None, compare=False)
+    """Which one; None for one that was merged into another."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,9 @@ def after_fetch(
     if expects_more and notification.reason != UNCHANGED:
         return later(notification, UNCHANGED, rules.second_look_tier, rules, now)
     if entry.dead:
-        return Skip(SkipReason.DEAD)
-    return Skip(SkipReason.PUBLISHED if shaped.version == entry.version else SkipReason.OVERTAKEN)
+        return Skip(SkipReason.DEAD, notification)
+    reason = SkipReason.PUBLISHED if shaped.version == entry.version else SkipReason.OVERTAKEN
+    return Skip(reason, notification)
 
 
 def after_failure(
@@ -206,4 +211,12 @@ def merge(same_call: Sequence[Notification]) -> Notification:
     )
     versions = [n.version for n in same_call]
     version = None if None in versions else max(v for v in versions if v is not None)
-    return msgspec.structs.replace(chosen, version=version, attempt=min(n.attempt for n in same_call))
+    # The keeper waits for the end of every id of its newest look, whichever notification brings it.
+    listed = max(same_call, key=lambda n: n.look or 0)
+    return msgspec.structs.replace(
+        chosen,
+        version=version,
+        attempt=min(n.attempt for n in same_call),
+        listed_hour=listed.listed_hour,
+        look=listed.look,
+    )

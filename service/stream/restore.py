@@ -4,6 +4,7 @@ Both are read after the lane's producer has started: from then on no earlier own
 """
 
 import asyncio
+from typing import Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -35,6 +36,15 @@ class LedgerUnreadableError(KafkaError):  # type: ignore[misc]
     retriable = True
 
 
+class Sink(Protocol):
+    """What is filled from a compacted partition: a lane's ledger, the keeper's memory."""
+
+    next_offset: int
+
+    def load(self, key: bytes | None, value: bytes | None) -> None:
+        """Takes one record, in order."""
+
+
 async def committed_offsets(admin: AIOKafkaAdminClient, topics: Topics, lane: int) -> dict[TopicPartition, int]:
     """Where each input of the lane was left; an input never committed is absent.
 
@@ -57,9 +67,13 @@ async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger) -> No
     transaction would otherwise hide entries, and hidden entries mean events published twice).
     Raises `LedgerUnreadableError`, `KafkaError`.
     """
-    partition = TopicPartition(topics.ledger, lane)
+    await read_whole(kafka, TopicPartition(topics.ledger, lane), ledger)
+
+
+async def read_whole(kafka: Kafka, partition: TopicPartition, sink: Sink) -> None:
+    """Gives `sink` everything committed in a partition from its `next_offset` to the end. Raises as `restore` does."""
     end = await _high_watermark(kafka, partition)
-    if ledger.next_offset >= end:
+    if sink.next_offset >= end:
         return
     consumer = AIOKafkaConsumer(
         **client_options(kafka),
@@ -73,17 +87,19 @@ async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger) -> No
     try:
         await consumer.start()
         consumer.assign([partition])
-        if ledger.next_offset:
-            consumer.seek(partition, ledger.next_offset)
+        if sink.next_offset:
+            consumer.seek(partition, sink.next_offset)
         async with asyncio.timeout(RESTORE_SECONDS):
-            await _read_up_to(consumer, partition, end, ledger)
+            await _read_up_to(consumer, partition, end, sink)
     except TimeoutError:
-        raise LedgerUnreadableError(f"the ledger of lane {lane} was not read within {RESTORE_SECONDS:.0f} s") from None
+        raise LedgerUnreadableError(
+            f"{partition.topic} {partition.partition} was not read within {RESTORE_SECONDS:.0f} s"
+        ) from None
     finally:
         await close_consumer(consumer)
 
 
-async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, ledger: Ledger) -> None:
+async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, sink: Sink) -> None:
     loop = asyncio.get_running_loop()
     moved, position = loop.time(), -1
     while (reached := await consumer.position(partition)) < end:
@@ -94,11 +110,11 @@ async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end
         polled = await consumer.getmany(partition, timeout_ms=500, max_records=20_000)
         for record in polled.get(partition, ()):
             try:
-                ledger.load(record.key, record.value)
+                sink.load(record.key, record.value)
             except ValueError as error:
                 # Somebody else wrote into the ledger; what it says is no reason to stop the calls of this lane.
                 log.warning("no ledger entry", topic=record.topic, offset=record.offset, error=str(error))
-    ledger.next_offset = reached
+    sink.next_offset = reached
 
 
 async def _high_watermark(kafka: Kafka, partition: TopicPartition) -> int:

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrP
 from aiokafka.partitioner import murmur2
 
 from service.errors import UserError
-from service.settings import Kafka
+from service.settings import Kafka, Settings
 
 KINDS = ("audio", "video", "screen-sharing", "other")
 DAY_MS = 24 * 3600 * 1000
@@ -37,7 +37,13 @@ class TopicSpec:
 class Topics:
     """The names of all topics of one deployment."""
 
-    def __init__(self, prefix: str = "callrecords", retry_delays: Iterable[str] = ("1m", "10m", "1h")) -> None:
+    def __init__(
+        self,
+        prefix: str = "callrecords",
+        retry_delays: Iterable[str] = ("1m", "10m", "1h"),
+        raw_days: float | None = None,
+    ) -> None:
+        """`raw_days`: how long the archive keeps a version; None where there is none."""
         self.prefix = prefix
         self.notifications = f"{prefix}.notifications"
         self.backfill = f"{prefix}.backfill"
@@ -48,6 +54,15 @@ class Topics:
         self.dead_letter = f"{prefix}.dead-letter"
         self.lifecycle = f"{prefix}.lifecycle"
         self.state = f"{prefix}.state"
+        self.inbox = f"{prefix}.keeper-inbox"
+        self.raw = None if raw_days is None else raw_topic(prefix)
+        self._raw_days = raw_days or 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Topics":
+        """Those of a deployment; the archive among them where it is enabled."""
+        raw = settings.raw
+        return cls(settings.kafka.topic_prefix, settings.retry.delays, raw.retention_days if raw.enabled else None)
 
     @property
     def lane_group(self) -> str:
@@ -59,6 +74,11 @@ class Topics:
         return f"{self.prefix}.lane.{lane}"
 
     @property
+    def keeper_transactional_id(self) -> str:
+        """Of the active keeper: starting its producer fences whoever was active before."""
+        return f"{self.prefix}.keeper"
+
+    @property
     def lane_inputs(self) -> tuple[str, ...]:
         """The topics whose partition *n* lane *n* reads."""
         return (self.notifications, *self.retry, self.backfill)
@@ -66,7 +86,8 @@ class Topics:
     @property
     def per_call(self) -> tuple[str, ...]:
         """Every topic keyed by call; all must have the same number of partitions."""
-        return (*self.lane_inputs, *self.streams.values(), self.calls, self.ledger)
+        raw = () if self.raw is None else (self.raw,)
+        return (*self.lane_inputs, *self.streams.values(), self.calls, self.ledger, *raw)
 
     def specs(self, partitions: int) -> list[TopicSpec]:
         """What each topic must be, `partitions` for those keyed by call."""
@@ -84,11 +105,18 @@ class Topics:
             TopicSpec(self.dead_letter, 1, month),
             TopicSpec(self.lifecycle, 1, week),
             TopicSpec(self.state, 1, {"cleanup.policy": "compact"}),
+            TopicSpec(self.inbox, 1, week),
+            *([] if self.raw is None else [TopicSpec(self.raw, partitions, _kept(self._raw_days))]),
         ]
 
 
-def _kept(days: int) -> dict[str, str]:
-    return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+def raw_topic(prefix: str) -> str:
+    """The archive of a deployment, whether it writes one now or not."""
+    return f"{prefix}.raw"
+
+
+def _kept(days: float) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(int(days * DAY_MS))}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from service.stream import policy
+from service.stream.inbox import Report
 from service.stream.intake import Item
 from service.stream.ledger import Entry
 from service.stream.messages import (
+    RAW_PART_BYTES,
     KafkaRecord,
     dead_headers,
     dead_records,
@@ -18,6 +22,8 @@ from service.stream.topics import Topics, partition_of
 
 # Kafka's own default for max.message.bytes, for a topic whose limit could not be read.
 DEFAULT_LIMIT_BYTES = 1_048_588
+# Key, headers and record format around a part of an archived record.
+RAW_ENVELOPE_BYTES = 1024
 
 
 class Writer:
@@ -28,12 +34,14 @@ class Writer:
         self._lane = lane
         self._partitions = partitions
         self._limits = limits
+        raw_limit = limits.get(topics.raw or "", DEFAULT_LIMIT_BYTES) - RAW_ENVELOPE_BYTES
+        self._raw_part_bytes = max(1, min(RAW_PART_BYTES, raw_limit))
 
     def records(self, outcome: Outcome) -> list[KafkaRecord]:
         """The Kafka records of one outcome, in the order they are written."""
         match outcome:
             case Publish():
-                return list(publish_records(outcome, self._topics, self._lane))
+                return list(publish_records(outcome, self._topics, self._lane, self._raw_part_bytes))
             case Later():
                 return [later_record(outcome, self._topics, self._lane)]
             case Dead():
@@ -51,6 +59,10 @@ class Writer:
         """A Kafka record that is no notification of a call: to the dead letters as it is."""
         headers = dead_headers("malformed", "the Kafka record is no notification of a call", 0)
         return KafkaRecord(self._topics.dead_letter, 0, item.key, item.value, headers)
+
+    def report(self, report: Report) -> KafkaRecord:
+        """What the keeper is told, in the same transaction."""
+        return KafkaRecord(self._topics.inbox, 0, None, msgspec.json.encode(report), [])
 
     def fitting(self, outcome: Outcome, entry: Entry | None) -> tuple[Outcome, list[KafkaRecord]]:
         """The outcome and its records; a version of which one message is too large becomes a dead letter.

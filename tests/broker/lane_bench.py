@@ -163,7 +163,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """A worker on real Kafka with a scripted Graph."""
     graph, clock, metrics = graph or ScriptedGraph(), clock or Clock(), Metrics(tenants=settings.tenants)
-    topics = Topics(settings.kafka.topic_prefix, settings.retry.delays)
+    topics = Topics.of(settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
     await admin.start()
     try:

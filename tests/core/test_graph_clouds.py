@@ -12,18 +12,33 @@ def custom(root: str, login: str = "https://login.example.com") -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("cloud", "root", "login"),
+    ("cloud", "root", "login", "audience"),
     [
-        ("global", "https://graph.microsoft.com", "https://login.microsoftonline.com"),
-        ("usgov-l4", "https://graph.microsoft.us", "https://login.microsoftonline.us"),
-        ("usgov-l5", "https://dod-graph.microsoft.us", "https://login.microsoftonline.us"),
+        ("global", "https://graph.microsoft.com", "https://login.microsoftonline.com", ""),
+        ("usgov-l4", "https://graph.microsoft.us", "https://login.microsoftonline.us", "USGov"),
+        ("usgov-l5", "https://dod-graph.microsoft.us", "https://login.microsoftonline.us", "USGov"),
     ],
 )
-def test_each_cloud_has_its_own_root_login_and_scope(cloud: str, root: str, login: str) -> None:
+def test_each_cloud_has_its_own_root_login_scope_and_audience(cloud: str, root: str, login: str, audience: str) -> None:
     """Tokens are not valid across clouds (graph-contract 10)."""
     found = endpoints(Graph(cloud=cloud))
 
     assert (found.root_url, found.login_url, found.scope) == (root, login, f"{root}/.default")
+    assert found.assertion_audience == f"api://AzureADTokenExchange{audience}"
+    assert not found.is_custom
+
+
+def test_the_table_of_clouds_is_closed() -> None:
+    """The clouds that have call records, and no other (graph-contract 10)."""
+    assert set(CLOUDS) == {"global", "usgov-l4", "usgov-l5"}
+    assert endpoints(custom("https://graph.example.com")).is_custom
+
+
+@pytest.mark.parametrize("name", ["root_url", "login_url"])
+def test_an_address_beside_a_named_cloud_is_refused(name: str) -> None:
+    """It would not be used, and somebody believes that it is."""
+    with pytest.raises(UserError, match=rf"graph\.{name} is for graph\.cloud = custom alone"):
+        endpoints(Graph(cloud="usgov-l4", **{name: "https://graph.example.com"}))
 
 
 @pytest.mark.parametrize("cloud", ["china", "21vianet", "China"])

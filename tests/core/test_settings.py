@@ -67,6 +67,7 @@ def test_every_documented_variable_is_understood() -> None:
         value = {
             "retry.delays": "5s,1m",
             "tenants.<name>.id": ID,
+            "tenants.<name>.client_secret_file": __file__,
             "graph.request_timeout_seconds": "3",
             "graph.cloud": "global",
             "receiver.public_url": "https://calls.example.com",

@@ -1,0 +1,83 @@
+"""`callstream completeness`: what Graph lists and what became of it, per tenant and day, from the keeper's memory."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.common import quiet_kafka, settings_of
+from service.cli.state import chosen_tenants, read_memory
+from service.reconcile.hours import TenantHours
+from service.reconcile.plan import Budget, plan
+from service.reconcile.status import tenant_status
+from service.settings import Settings
+from service.stream.topics import Topics
+
+COLUMNS = ("listed", "published", "set_aside", "missing", "healed", "late")
+
+
+async def completeness_command(tenant: str | None, as_json: bool, config: Path | None) -> int:
+    """Prints a table for each tenant; 1 when something listed is missing for good or cannot be listed in time."""
+    settings = settings_of(config)
+    chosen = chosen_tenants(settings, tenant)
+    quiet_kafka()
+    memory = await read_memory(settings.kafka, Topics.of(settings))
+    now = time.time()
+    found = {}
+    for name, one in chosen.items():
+        hours = memory.tenants.get(one.id.lower()) or TenantHours(one.id.lower())
+        found[name] = tenant_status(hours, _plan(settings, hours, now), now)
+    if as_json:
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    else:
+        for name, status in found.items():
+            _print(name, status)
+    return 1 if any(status["say"] or _overdue(status) for status in found.values()) else 0
+
+
+def _plan(settings: Settings, hours: TenantHours, now: float) -> Any:
+    return plan(hours, Budget(settings.graph.list_requests_per_20s), now, settings.keeper.reconcile_days)
+
+
+def _overdue(status: dict[str, Any]) -> bool:
+    """Whether a settled day, two days old or more, still misses something."""
+    return any(day["missing"] and day["settled"] and day["age"] > 1 for day in status["days"])
+
+
+def _print(name: str, status: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    table = Table(title=f"{name}: calls by the UTC day they started on", title_justify="left")
+    for column in ("day", "age", "hours", *(one.replace("_", " ") for one in COLUMNS), ""):
+        table.add_column(column, justify="left" if column in ("day", "") else "right")
+    for day in status["days"]:
+        state = "" if day["settled"] else "being worked off"
+        figures = (f"{day[one]:,}" for one in COLUMNS)
+        table.add_row(day["day"], str(day["age"]), f"{day['hours_listed']}/24", *figures, state)
+    table.add_section()
+    table.add_row("all", "", "", *(f"{status['total'][one]:,}" for one in COLUMNS), share(status["total"]))
+    console.print(table)
+    due = status["plan"]
+    if due["hoursDue"]:
+        console.print(f"{due['hoursDue']} hours are due to be listed, some {wait_text(due['secondsLeft'])} of work.")
+    console.print(f"Last notice of Graph's: {status['lastNotice'] or 'none seen yet'}.")
+    for sentence in status["say"]:
+        console.print(sentence, style="bold red")
+
+
+def share(total: dict[str, int]) -> str:
+    """`99.98 %` of what is listed is published or named in a dead letter; rounded down, so that 100 means all."""
+    if not total["listed"]:
+        return "nothing listed"
+    done = total["published"] + total["set_aside"]
+    return f"{int(10_000 * done / total['listed']) / 100:g} %"
+
+
+def wait_text(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

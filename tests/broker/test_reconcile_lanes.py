@@ -1,0 +1,102 @@
+"""What a lane does with ids from the list: the known ones cost no fetch, and each is reported once to the keeper."""
+
+from collections import Counter
+
+from service.errors import NotACallRecord
+from service.notification import Notification
+from service.settings import Lanes
+from service.stream.inbox import Report, decode_message
+from tests.broker.lane_bench import Bench, ScriptedGraph, bench, notice, read_all, settings_for, shaped
+
+HOUR = 497_000
+
+
+def listed(name: str, version: int | None = 1, look: int = 7, source: str = "reconcile") -> Notification:
+    return notice(name, source=source, version=version, listed_hour=HOUR, look=look)
+
+
+async def reported(running: Bench) -> Counter[str]:
+    """Sums over all reports of look 7."""
+    sums: Counter[str] = Counter()
+    for record in await read_all(running.settings.kafka.bootstrap_servers, running.topics.inbox, 1):
+        message = decode_message(record.value)
+        assert isinstance(message, Report)
+        for one in message.tallies:
+            assert (one.hour, one.look) == (HOUR, 7)
+            sums.update(known=one.known, healed=one.healed, dead=one.dead)
+    return sums
+
+
+async def until_reported(running: Bench, count: int) -> Counter[str]:
+    async def enough() -> bool:
+        return (await reported(running)).total() >= count
+
+    await running.eventually(enough, f"{count} listed ids are reported")
+    return await reported(running)
+
+
+async def test_known_ids_are_skipped_without_a_fetch_and_reported(kafka: str, prefix: str) -> None:
+    """Published by a notice: known. Not published: healed. Each once, in the transaction that did it."""
+    graph = ScriptedGraph()
+    for name in "abcd":
+        graph.say(name, shaped(name, 1))
+    async with bench(settings_for(kafka, prefix), graph) as running:
+        await running.put(notice("a"), notice("b"))
+
+        async def both() -> bool:
+            return len(await running.versions()) == 2
+
+        await running.eventually(both, "two calls are published")
+        await running.put(*(listed(name) for name in "abcd"), topic=running.topics.backfill)
+
+        assert await until_reported(running, 4) == Counter(known=2, healed=2)
+        assert [graph.looks_at(name) for name in "abcd"] == [1, 1, 1, 1]
+        assert sorted(await running.versions()) == sorted(set(await running.versions()))
+
+
+async def test_without_a_version_in_the_list_each_is_fetched_and_none_published_twice(kafka: str, prefix: str) -> None:
+    """Whether Graph's list has versions is not verified (graph-contract 6.4)."""
+    graph = ScriptedGraph()
+    graph.say("a", shaped("a", 3))
+    async with bench(settings_for(kafka, prefix), graph) as running:
+        await running.put(listed("a", version=None), topic=running.topics.backfill)
+        await until_reported(running, 1)
+        await running.put(listed("a", version=None), topic=running.topics.backfill)
+
+        assert await until_reported(running, 2) == Counter(known=1, healed=1)
+        assert graph.looks_at("a") == 2
+        assert len(await running.versions()) == 1
+
+
+async def test_a_dead_version_is_not_tried_again_by_every_look(kafka: str, prefix: str) -> None:
+    """One dead letter and one fetch for three looks; a newer version is tried."""
+    graph = ScriptedGraph()
+    graph.say("a", NotACallRecord("no_version", "no call record"), shaped("a", 2))
+    async with bench(settings_for(kafka, prefix), graph) as running:
+        for count in (1, 2, 3):
+            await running.put(listed("a"), topic=running.topics.backfill)
+            await until_reported(running, count)
+        assert graph.looks_at("a") == 1
+        assert len(await running.read(running.topics.dead_letter)) == 1
+        await running.put(listed("a", version=2), topic=running.topics.backfill)
+
+        assert await until_reported(running, 4) == Counter(dead=3, healed=1)
+
+
+async def test_a_sample_of_the_skips_is_audited(kafka: str, prefix: str) -> None:
+    """Every second known one is fetched; a newer version nobody told of is published; a failure changes nothing."""
+    graph = ScriptedGraph()
+    graph.say("a", shaped("a", 1), shaped("a", 1), shaped("a", 2), NotACallRecord("html", "no call record"))
+    async with bench(settings_for(kafka, prefix, lanes=Lanes(audit_every=2)), graph) as running:
+        await running.put(listed("a"), topic=running.topics.backfill)
+        for count in range(1, 8):
+            await until_reported(running, count)
+            await running.put(listed("a"), topic=running.topics.backfill)
+
+        sums = await until_reported(running, 8)
+        assert sums["dead"] == 0
+        assert graph.looks_at("a") == 4
+        assert [version for _, version in await running.versions()] == [1, 2]
+        audits = {one: running.metrics.audits.labels(one)._value.get() for one in ("same", "newer", "unread")}
+        assert audits == {"same": 1, "newer": 1, "unread": 1}
+        assert await running.read(running.topics.dead_letter) == []
