@@ -49,6 +49,9 @@ REOPENED = ("fenced", "kafka", "publish", "internal")
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0)
+# Graph promises a first version within 150 minutes (9000 s).
+GRAPH_DELAYS = (1.0, 10.0, 60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 5400.0, 9000.0, 14400.0, 43200.0, 86400.0)
+GRAPH_PARTS = ("record", "notice")
 SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 
@@ -124,6 +127,13 @@ class Metrics:
             "Seconds from a notification's receipt to its events' commit (source webhook or eventhub).",
             DELAYS,
         )
+        self.graph_delay = self._histogram(
+            "graph_delay_seconds",
+            "Seconds that Graph took, for records published by a notice: `record` from the call's end to its first "
+            "version, `notice` from a version to the notice of it.",
+            GRAPH_DELAYS,
+            ("part",),
+        )
         self.transaction_events = self._histogram("transaction_events", "Stream events in one transaction.", SIZES)
         self.transaction_seconds = self._histogram(
             "transaction_seconds", "Seconds from begin to commit of one transaction.", SECONDS
@@ -198,6 +208,8 @@ class Metrics:
         for tenant in tenants:
             for series in (self.fetched, self.published, self.tenant_waiting, self.subscription_expiry, self.listed):
                 series.labels(tenant)
+        for part in GRAPH_PARTS:
+            self.graph_delay.labels(part)
         for kind in SUBSCRIPTION_CALLS:
             for outcome in ("ok", "failed"):
                 self.subscription_renewals.labels(kind, outcome)

@@ -43,21 +43,27 @@ class Plan:
 
 
 def wish(public_url: str, client_state: str, subscription_minutes: int) -> Wish:
-    """`public_url` with or without a slash at its end."""
+    """`public_url` with or without a slash at its end; `client_state` as `notification.client_state` makes it.
+
+    The number of its key stands in the URLs, whose query Graph keeps (graph-contract 1.2): Graph may hide the
+    `clientState` of a subscription, and a new keeper must still know under which key the one it finds was made.
+    """
     base = public_url.rstrip("/")
+    key = client_state.partition(".")[0].removeprefix("k")
     seconds = subscription_minutes * 60.0
     margin = min(CLOCK_MARGIN_SECONDS, seconds - SHORTEST_SECONDS)
-    return Wish(f"{base}/notifications", f"{base}/lifecycle", client_state, seconds - margin)
+    return Wish(f"{base}/notifications?k={key}", f"{base}/lifecycle?k={key}", client_state, seconds - margin)
 
 
 def plan(found: Iterable[Subscription], wanted: Wish) -> Plan:
     """Keeps the one that lives longest of those that are right; deletes what else points to our very URL.
 
-    Ours are those for call records that post to our notification URL. One is right when it is told of updates, when
-    lifecycle events come to us, and when its `clientState`, if Graph shows it, is the newest: neither of the last two
-    can be changed on a subscription (graph-contract 1.2).
+    Ours are those for call records that post to our notification URL, whatever its query. One is right when it is told
+    of updates, when lifecycle events come to us, and when its `clientState` is of the newest key: neither of the last
+    two can be changed on a subscription (graph-contract 1.2), so a new key means delete, create, reconcile the gap.
     """
-    ours = [one for one in found if is_for_call_records(one) and one.notification_url == wanted.notification_url]
+    address = _address(wanted.notification_url)
+    ours = [one for one in found if is_for_call_records(one) and _address(one.notification_url) == address]
     right = sorted((one for one in ours if _is_right(one, wanted)), key=lambda one: (one.expires_at, one.id))
     keep = right[-1] if right else None
     return Plan(keep, tuple(one for one in ours if one is not keep))
@@ -94,9 +100,15 @@ def _is_right(one: Subscription, wanted: Wish) -> bool:
     change_types = {part.strip().lower() for part in one.change_type.split(",")}
     return (
         "updated" in change_types
+        and one.notification_url == wanted.notification_url
         and one.lifecycle_notification_url == wanted.lifecycle_url
         and one.client_state in (None, wanted.client_state)
     )
+
+
+def _address(url: str) -> str:
+    """Without the query."""
+    return url.partition("?")[0]
 
 
 def _host(url: str) -> str:

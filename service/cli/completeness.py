@@ -17,11 +17,12 @@ from service.reconcile.status import tenant_status
 from service.settings import Settings
 from service.stream.topics import Topics
 
+OVERDUE_DAYS = 3
 COLUMNS = ("listed", "published", "set_aside", "missing", "healed", "late")
 
 
 async def completeness_command(tenant: str | None, as_json: bool, config: Path | None) -> int:
-    """Prints a table for each tenant; 1 when something listed is missing for good or cannot be listed in time."""
+    """Prints a table for each tenant; 1 when an old day misses something, or a person should know something."""
     settings = settings_of(config)
     chosen = chosen_tenants(settings, tenant)
     quiet_kafka()
@@ -44,8 +45,8 @@ def _plan(settings: Settings, hours: TenantHours, now: float) -> Any:
 
 
 def _overdue(status: dict[str, Any]) -> bool:
-    """Whether a settled day, two days old or more, still misses something."""
-    return any(day["missing"] and day["settled"] and day["age"] > 1 for day in status["days"])
+    """Whether a day on which every retry has had its time still misses something."""
+    return any(day["missing"] and day["age"] >= OVERDUE_DAYS for day in status["days"])
 
 
 def _print(name: str, status: dict[str, Any]) -> None:

@@ -107,6 +107,8 @@ TODO = {
     "dead_letters": "Read the headers in the dead-letter topic; docs/operations.md says what each reason means.",
     "notifications_rerouted": "Another tool writes notifications with another partitioner; it works, at a cost.",
     "notice_to_event_seconds": "The delay that users see; find which of retries, Graph or Kafka makes it.",
+    "graph_delay_seconds": "Graph's own delay, not ours (that is `notice_to_event_seconds`). Above 9000 for "
+    "`record`: Graph is later than it promises.",
     "transaction_events": "Small ones in bulk cost much: raise `lanes.gather_milliseconds`.",
     "transaction_seconds": "Above 1 s: look at Kafka.",
     "lanes_owned": "The sum over all processes must be `kafka.partitions`.",

@@ -22,11 +22,35 @@ Kind = Literal["create", "get", "list", "renew", "delete", "reauthorize"]
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 
+HandshakeCause = Literal["tls", "answer", "unreachable", "unknown"]
+
+# In Graph's words: its messages are no contract, so what none of these finds stays `unknown` and is shown as it is.
+_CAUSES: tuple[tuple[HandshakeCause, str], ...] = (
+    ("tls", r"ssl|tls|certificate|trust relationship|secure channel"),
+    ("answer", r"status code|200 ok|content.?type|response body|validation token|not the decoded"),
+    ("unreachable", r"timed? ?out|resolve|unable to connect|connect|unreachable|no such host|refused|disconnected"),
+)
+HANDSHAKE_TODO: dict[HandshakeCause, str] = {
+    "tls": "The certificate of receiver.public_url must be publicly trusted, match its host name, come with its "
+    "intermediate certificates, and be served with TLS 1.2 or later.",
+    "answer": "What answers at receiver.public_url is not callstream, or a proxy changes the answer: /notifications "
+    "and /lifecycle must reach the receiver with their query, and its 200 with plain text must come back as it is.",
+    "unreachable": "Graph cannot reach receiver.public_url from the internet, or got no answer within 10 s: check its "
+    "public DNS name, the firewall (HTTPS from Microsoft 365) and that the receiver is running.",
+}
+
+
+def handshake_cause(detail: str) -> HandshakeCause:
+    """Which link of the handshake failed, by Graph's words."""
+    found = (cause for cause, words in _CAUSES if re.search(words, detail.partition(":")[2], re.IGNORECASE))
+    return next(found, "unknown")
+
+
 class SubscriptionError(CallstreamError):
     """Graph refused a subscription call. `todo` says to a person what mends it."""
 
     reason = "subscription"
-    todo: ClassVar[str] = "Look at Graph's words in this line; the keeper tries again."
+    todo: str = "Look at Graph's words in this line; the keeper tries again."
 
 
 class ConsentMissing(TenantMustWait):
@@ -40,17 +64,22 @@ class HandshakeFailed(SubscriptionError):
     """400 on create: Graph could not validate a URL, or takes none of its kind (it must be https)."""
 
     reason = "handshake_failed"
-    todo: ClassVar[str] = (
+    todo = (
         "Graph must reach receiver.public_url over HTTPS from the internet, with a publicly trusted certificate, "
         "and both /notifications and /lifecycle must answer within 10 s."
     )
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = handshake_cause(detail)
+        self.todo = HANDSHAKE_TODO.get(self.cause, self.todo)
 
 
 class SubscriptionExists(SubscriptionError):
     """409: this application has one with the same resource and changeType; `existing_id` where Graph names it."""
 
     reason = "subscription_exists"
-    todo: ClassVar[str] = (
+    todo = (
         "Another subscription of this application registration to call records stands in the way: "
         "delete it, or use a registration of its own for each deployment."
     )
@@ -64,7 +93,7 @@ class QuotaReached(SubscriptionError):
     """403: the organization has 100 callRecord subscriptions already (graph-contract 1.4)."""
 
     reason = "quota_reached"
-    todo: ClassVar[str] = "Delete subscriptions to call records that nobody uses; an organization may have 100."
+    todo = "Delete subscriptions to call records that nobody uses; an organization may have 100."
 
 
 class SubscriptionGone(SubscriptionError):
@@ -166,4 +195,6 @@ def describe_error(error: CallstreamError) -> dict[str, Any]:
     """Log fields: what failed and what a person can do."""
     todo = getattr(error, "todo", "Nothing, if it passes; the keeper tries again.")
     reason = error.cause if isinstance(error, TenantMustWait) else error.reason
+    if isinstance(error, HandshakeFailed):
+        reason = f"{error.reason}: {error.cause}"
     return {"reason": reason, "error": str(error), "todo": todo}

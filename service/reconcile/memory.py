@@ -17,7 +17,6 @@ import msgspec
 
 from service.reconcile.hours import DAY_HOURS, OLDEST_AGE_DAYS, Hour, Job, Seen, TenantHours, day_number, day_text
 from service.stream.inbox import JobRequest, LookKey, Report, Tally, unix_or_zero
-from service.stream.messages import KafkaRecord
 
 INBOX_KEY = "inbox"
 # A finished job can be asked about for so long.
@@ -173,10 +172,10 @@ class Memory:
         """Whether there is something to write."""
         return bool(self._dirty)
 
-    def changed(self, topic: str) -> list[KafkaRecord]:
-        """Everything that changed since the last call, as it is now. When they cannot be written, read all again."""
+    def changed(self) -> list[tuple[bytes, bytes | None]]:
+        """Key and value of all that changed since the last call, as it is now. Not written, all must be read again."""
         keys, self._dirty = sorted(self._dirty | {INBOX_KEY}), set()
-        return [KafkaRecord(topic, 0, key.encode(), self._value(key), []) for key in keys]
+        return [(key.encode(), self._value(key)) for key in keys]
 
     def _value(self, key: str) -> bytes | None:
         if key == INBOX_KEY:

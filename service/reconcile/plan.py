@@ -25,6 +25,9 @@ MOST_PAGES_AT_ONCE, MOST_HOURS_AT_ONCE = 50, 24
 FURTHER_SHARE = 0.8
 # A call that a gap in the notices hides may have begun so long before the gap.
 LONGEST_CALL_HOURS = 24
+# A listed record has come to its end by then, with all its retries: what has not was lost on the way (a topic that was
+# emptied, a keeper away for longer than its inbox is kept), and the hour is looked at again.
+UNSETTLED_SECONDS = 2 * DAY_SECONDS
 # How many days a tenant's size is judged by.
 SIZE_DAYS = 7
 
@@ -157,6 +160,8 @@ def _urgency(tenant: TenantHours, number: int, hour: Hour, fit: Fit, now: float)
     in_gap = hour_number(seen.gap_from) - LONGEST_CALL_HOURS <= number and end <= seen.gap_until
     if in_gap and hour.look < seen.gap_until:
         return _ASKED
+    if hour.look and not hour.is_settled and hour.look + UNSETTLED_SECONDS <= now:
+        return _PROMISED
     passed = [age for age in fit.ages if end + age <= now and hour.look < end + age]
     if not passed:
         return None

@@ -246,7 +246,8 @@ class Reconciler:
             if change is not None:
                 change()
             # What has changed is taken and encoded in one go: counts and the inbox offset belong together.
-            written = [*records, *(now_open.memory.changed(self._topics.state) if with_memory else ())]
+            changed = now_open.memory.changed() if with_memory else ()
+            written = [*records, *(KafkaRecord(self._topics.state, 0, key, value, []) for key, value in changed)]
             try:
                 async with asyncio.timeout(COMMIT_SECONDS):
                     await now_open.publisher.commit(written, {})

@@ -4,13 +4,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
+from prometheus_client import Histogram
 
-from service.clock import Clock, from_iso
+from service.clock import Clock, from_iso, iso
 from service.metrics import Metrics
 from service.settings import Tenant
 from service.stream.policy import LIVE_SOURCES, Dead, Later, Outcome, Publish, Skip
 
 log = structlog.get_logger()
+
+# Graph counts a record's versions from 1 (graph-contract 7.1, as observed).
+FIRST_VERSION = 1
 
 
 class Accounts:
@@ -53,11 +57,12 @@ class Accounts:
         for kind, count in Counter([kind for kind, _, _ in outcome.shaped.events]).items():
             self._metrics.events.labels(kind).inc(count)
         if notification.source in LIVE_SOURCES:
-            try:
-                waited = self._clock.now() - from_iso(notification.received_at)
-            except ValueError:
-                return
-            self._metrics.notice_to_event.observe(max(0.0, waited))
+            received = notification.first_seen_at or notification.received_at
+            _observe(self._metrics.notice_to_event, notification.received_at, iso(self._clock.now()))
+            _observe(self._metrics.graph_delay.labels("notice"), outcome.shaped.last_modified, received)
+            if outcome.shaped.version == FIRST_VERSION:
+                # A later version may come days after the call, and nobody is late.
+                _observe(self._metrics.graph_delay.labels("record"), outcome.shaped.ended, outcome.shaped.last_modified)
 
     def _dead(self, outcome: Dead) -> None:
         self._metrics.dead.labels(outcome.reason).inc()
@@ -69,3 +74,11 @@ class Accounts:
             call_id=outcome.notification.call_id,
             attempts=outcome.notification.attempt,
         )
+
+
+def _observe(histogram: Histogram, begin: str, end: str) -> None:
+    """Seconds between two UTC texts, not below 0; nothing when one of them is no time."""
+    try:
+        histogram.observe(max(0.0, from_iso(end) - from_iso(begin)))
+    except ValueError:
+        return

@@ -37,6 +37,8 @@ class ShapedRecord:
     fetched_at: str
     raw: bytes | None = None
     """The record itself after the privacy policy, gzip; None where nothing is archived."""
+    ended: str = ""
+    """endDateTime of the call, UTC text; empty when Graph sent none."""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ async def shape(tenant_id: str, fetched: Fetched, fetched_at: str, policy: Polic
         events=events,
         summary=summary,
         last_modified=call.last_modified_date_time or "",
+        ended=call.end_date_time or "",
         size_bytes=size + len(summary) + len(raw or b""),
         fetched_at=fetched_at,
         raw=raw,

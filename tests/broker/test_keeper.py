@@ -75,11 +75,11 @@ class World:
     def url(self) -> str:
         return self.settings.receiver.public_url
 
-    async def make(self, query: str = "", **changes: Any) -> str:
+    async def make(self, query: str = "?k=1", **changes: Any) -> str:
         """A subscription that was there before the keeper; its id."""
         new = NewSubscription(
             notification_url=self.url + "/notifications" + query,
-            lifecycle_notification_url=self.url + "/lifecycle",
+            lifecycle_notification_url=self.url + "/lifecycle?k=1",
             client_state=client_state(1, KEY.encode(), CONTOSO.id),
             expiration_date_time=iso(self.clock.now() + 200_000),
         )
@@ -146,8 +146,8 @@ async def test_missing_subscription_is_created(kafka: str, prefix: str) -> None:
             [one] = world.live()
             assert one.resource == "communications/callRecords"
             assert one.change_type == "updated"
-            assert one.notification_url == world.url + "/notifications"
-            assert one.lifecycle_url == world.url + "/lifecycle"
+            assert one.notification_url == world.url + "/notifications?k=1"
+            assert one.lifecycle_url == world.url + "/lifecycle?k=1"
             assert one.client_state == client_state(1, KEY.encode(), CONTOSO.id)
             assert one.tls_version == "v1_2"
             assert one.expires_at - world.clock.now() > 4000 * 60
@@ -254,7 +254,7 @@ async def test_older_url_of_ours_is_replaced(kafka: str, prefix: str) -> None:
 
         [one] = world.live()
         assert one.id != old
-        assert one.notification_url == world.url + "/notifications"
+        assert one.notification_url == world.url + "/notifications?k=1"
 
 
 async def test_somebody_elses_subscription_is_left_alone(kafka: str, prefix: str) -> None:

@@ -180,6 +180,21 @@ def test_a_job_goes_before_what_can_wait_and_ends() -> None:
     assert (progress.hours_listed, progress.listed, progress.missing) == (30, 3000, 0)
 
 
+def test_an_hour_that_never_settles_is_looked_at_again() -> None:
+    """What was queued and never reported was lost on the way; after two days it is asked for anew, not for ever."""
+    one = world(100)
+    while one.look_once():
+        pass
+    number = hour_number(NOW) - 50
+    one.tenant.hours[number] = one.tenant.hour(number).relisted(int(one.now), 100)
+    assert plan(one.tenant, BUDGET, one.now).look is None
+    one.now += 2 * DAY_SECONDS + 1
+    while one.look_once():
+        pass
+
+    assert one.tenant.hour(number).is_settled
+
+
 def test_a_gap_in_the_notices_is_looked_at_at_once() -> None:
     """Hours from a day before the gap up to its end: a long call may have begun so long before."""
     one = world(10)

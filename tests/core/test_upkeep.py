@@ -40,8 +40,8 @@ def subscription(number: int = 0, lives_seconds: float = 100_000.0, **changes: A
         "id": f"5d0c6f6e-95d4-4d0a-8a55-{number:012x}",
         "resource": "communications/callRecords",
         "change_type": "updated",
-        "notification_url": "https://calls.example.com/notifications",
-        "lifecycle_notification_url": "https://calls.example.com/lifecycle",
+        "notification_url": "https://calls.example.com/notifications?k=2",
+        "lifecycle_notification_url": "https://calls.example.com/lifecycle?k=2",
         "expiration_date_time": iso(NOW + lives_seconds),
     }
     return Subscription(**(fields | changes))
@@ -170,6 +170,7 @@ def test_lifetime_stays_inside_what_graph_allows() -> None:
     [
         (subscription(), "adopt"),
         (subscription(client_state="k1.old"), "replace"),
+        (subscription(notification_url="https://calls.example.com/notifications?k=1"), "replace"),
         (subscription(notification_url="https://CALLS.example.com/hook"), "replace"),
         (subscription(notification_url="https://elsewhere.example.com/notifications"), "leave"),
         (subscription(notification_url="EventHub:https://x.servicebus.windows.net/eventhubname/y"), "leave"),
@@ -188,3 +189,35 @@ def test_waits_grow_and_respect_what_was_asked() -> None:
     assert waits[0] <= 5
     assert waits[-1] == 3600
     assert next_wait(1, 120.0) == 120.0
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "todo"),
+    [
+        ("Subscription validation request timed out.", "unreachable", "firewall"),
+        ("Subscription validation request failed: ClientConnectorError.", "unreachable", "DNS"),
+        ("The remote name could not be resolved: 'calls.example.com'", "unreachable", "DNS"),
+        ("Subscription validation request failed: ClientConnectorCertificateError.", "tls", "certificate"),
+        ("Could not establish trust relationship for the SSL/TLS secure channel", "tls", "intermediate"),
+        ("Subscription validation request failed. HTTP status code is '404', must be 200.", "answer", "proxy"),
+        ("Notification endpoint must respond with 200 OK to validation request.", "answer", "proxy"),
+        ("The response body is not the decoded validation token.", "answer", "proxy"),
+        ("Something else", "unknown", "doctor"),
+    ],
+)
+def test_a_failed_handshake_says_which_link_broke(message: str, cause: str, todo: str) -> None:
+    """Unreachable, TLS, a wrong answer: three different people mend them."""
+    error = answered("create", 400, "ValidationError", message)
+
+    assert isinstance(error, HandshakeFailed)
+    assert error.cause == cause
+    assert todo in describe_error(error)["todo"]
+    assert describe_error(error)["reason"] == f"handshake_failed: {cause}"
+
+
+def test_a_subscription_of_an_older_key_is_known_by_its_url() -> None:
+    """Graph may hide `clientState`; the key's number in the URL says enough: delete it, create anew."""
+    old = subscription(notification_url="https://calls.example.com/notifications?k=1", client_state=None)
+    found = plan([old], WANTED)
+
+    assert (found.keep, found.delete) == (None, (old,))

@@ -1,0 +1,142 @@
+"""The keeper's memory: what was written is read again, nothing is counted twice, a look that broke off never counts."""
+
+import pytest
+
+from service.reconcile.hours import Job, figures, hour_number
+from service.reconcile.memory import JOB_KEPT_SECONDS, Memory
+from service.stream.inbox import JobRequest, Report, Tally, decode_message
+
+TENANT = "c0ffee00-1111-4222-8333-444455556666"
+NOW = 1_790_000_000.0
+HOUR = hour_number(NOW) - 30
+REQUEST = JobRequest(id="j", tenant_id=TENANT, first_hour=HOUR - 2, end_hour=HOUR + 1)
+
+
+def memory() -> Memory:
+    return Memory([TENANT.upper()])
+
+
+def read_again(written: Memory) -> Memory:
+    """What the next keeper knows."""
+    found = memory()
+    for key, value in written.changed():
+        found.load(key, value)
+    return found
+
+
+def looked(one: Memory, listed: int, look: int = 100) -> None:
+    one.begin_look(TENANT, [HOUR], look)
+    one.end_look(TENANT, [HOUR], look, {HOUR: listed})
+
+
+def report(look: int = 100, known: int = 0, healed: int = 0, dead: int = 0) -> Report:
+    return Report(
+        lane=0, tallies=[Tally(TENANT, HOUR, look, known, healed, dead)], notices={TENANT: "2026-09-21T14:00:00Z"}
+    )
+
+
+def test_what_is_written_is_read_again() -> None:
+    """Hours, jobs, the last notice, and how far the inbox is counted."""
+    one = memory()
+    looked(one, 5)
+    one.take(report(known=2, healed=1), 41, NOW)
+    one.take(REQUEST, 42, NOW)
+    one.saw_subscription(TENANT, NOW, after_gap=True)
+    again = read_again(one)
+
+    assert again.tenants == one.tenants
+    assert again.inbox_offset == 43
+    assert again.tenants[TENANT].seen.notice == pytest.approx(NOW, abs=3600)
+    [day] = figures(again.tenants[TENANT], NOW)
+    assert (day.listed, day.published, day.missing, day.healed) == (5, 3, 2, 1)
+
+
+def test_reports_that_come_before_the_look_is_whole_are_held() -> None:
+    """Lanes may be done with the first ids while the last are still being listed."""
+    one = memory()
+    one.begin_look(TENANT, [HOUR], 100)
+    one.take(report(healed=2), 0, NOW)
+    one.end_look(TENANT, [HOUR], 100, {HOUR: 3})
+
+    assert one.tenants[TENANT].hours[HOUR].healed == 2
+
+
+def test_a_look_that_broke_off_never_counts() -> None:
+    """Neither its ids nor what is reported of them; the look that follows has another number."""
+    one = memory()
+    looked(one, 4)
+    number = one.next_look(TENANT, [HOUR], 50.0)
+    one.begin_look(TENANT, [HOUR], number)
+    one.take(report(look=number, healed=2), 0, NOW)
+    one.end_look(TENANT, [HOUR], number, None)
+    one.take(report(look=number, healed=2), 1, NOW)
+
+    assert number == 101
+    assert one.tenants[TENANT].hours[HOUR].settled == 0
+
+
+def test_reports_of_an_older_look_are_not_counted() -> None:
+    """The newer look lists the same ids again, and they are reported again."""
+    one = memory()
+    looked(one, 4, look=100)
+    one.take(report(look=100, known=4), 0, NOW)
+    looked(one, 6, look=200)
+    one.take(report(look=100, known=4), 1, NOW)
+    hour = one.tenants[TENANT].hours[HOUR]
+
+    assert (hour.published, hour.missing, hour.late) == (4, 2, 2)
+    one.take(report(look=200, known=4, healed=1, dead=1), 2, NOW)
+    assert (hour.published, hour.set_aside, hour.missing) == (5, 1, 0)
+
+
+def test_asking_twice_is_one_job_until_it_is_done() -> None:
+    """An unfinished one goes on; a finished one begins anew."""
+    one = memory()
+    assert one.take(REQUEST, 0, NOW) == TENANT
+    first = one.tenants[TENANT].jobs["j"]
+    one.take(REQUEST, 1, NOW + 60)
+    assert one.tenants[TENANT].jobs["j"] == first
+    hours = range(REQUEST.first_hour, REQUEST.end_hour)
+    number = one.next_look(TENANT, hours, NOW)
+    one.begin_look(TENANT, hours, number)
+    one.end_look(TENANT, hours, number, {})
+    assert one.tenants[TENANT].progress(first, NOW).is_done
+    one.take(REQUEST, 2, NOW + 60)
+
+    assert one.tenants[TENANT].jobs["j"].asked > first.asked
+
+
+def test_what_is_old_is_forgotten_and_said_when_it_was_never_listed() -> None:
+    """After 30 days Graph has forgotten it too; a job after a week."""
+    one = memory()
+    looked(one, 5)
+    one.tenants[TENANT].jobs["j"] = Job(id="j", tenant_id=TENANT, first_hour=HOUR, end_hour=HOUR, asked=int(NOW))
+    one.changed()
+    later = NOW + 33 * 86400
+    lost = one.forget(later)
+    written = dict(one.changed())
+
+    assert [hours for _, _, hours in lost] == [23]
+    assert one.tenants[TENANT].hours == one.tenants[TENANT].jobs == {}
+    assert sum(value is None for value in written.values()) == 2
+    assert later > NOW + JOB_KEPT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (None, b"{}"),
+        (b"\xff", b"{}"),
+        (f"{TENANT}/day/never".encode(), b"{}"),
+        (f"{TENANT}/day/2026-09-20".encode(), b"7"),
+        (f"{TENANT}/newer/thing".encode(), b"{}"),
+        (b"00000000-0000-0000-0000-000000000000/seen", b"{}"),
+    ],
+)
+def test_what_is_not_understood_is_passed_over(key: bytes | None, value: bytes) -> None:
+    """A newer release, or somebody else, wrote it."""
+    one = memory()
+    one.load(key, value)
+
+    assert one.tenants == memory().tenants
+    assert decode_message(value) is None
