@@ -235,8 +235,8 @@ class Privacy(_Group, frozen=True):
     One setting a class: `keep`, `hash` (keyed; the same value gives the same hash), `drop`, or as the preset says.
     """
 
-    preset: Literal["open", "default", "strict"] = "default"
-    """`open` keeps all, `strict` drops all, `default` drops join links and feedback text and keeps the rest."""
+    preset: Literal["open", "reduced", "strict"] = "open"
+    """`open` keeps all, `strict` drops all, `reduced` drops join links and feedback text and keeps the rest."""
     names: Treatment = "preset"
     """Display names, user principal names, e-mail addresses."""
     ids: Treatment = "preset"

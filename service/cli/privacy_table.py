@@ -50,11 +50,11 @@ def page(text: str) -> str:
 def classes() -> str:
     """Every class: what it is, its fields, what each preset does."""
     lines = [
-        "| Class (setting `privacy.…`) | What | Fields | `open` | `default` | `strict` |",
+        "| Class (setting `privacy.…`) | What | Fields | `open` | `reduced` | `strict` |",
         "|---|---|---|---|---|---|",
     ]
     for name, meaning in CLASSES.items():
-        treated = " | ".join(PRESETS[preset][name] for preset in ("open", "default", "strict"))
+        treated = " | ".join(PRESETS[preset][name] for preset in ("open", "reduced", "strict"))
         lines.append(f"| `{name}` | {meaning} | {'; '.join(_fields(name))} | {treated} |")
     return "\n".join(lines)
 

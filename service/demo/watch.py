@@ -19,7 +19,7 @@ class Watch:
     def __init__(self, servers: str, topics: Topics, partitions: int, on_event: Seen) -> None:
         self._topics = topics
         self._on_event = on_event
-        self._judge = Judge(by_default_policy=True)
+        self._judge = Judge()
         self._told: set[tuple[str, str, int]] = set()
         self._partitions = [TopicPartition(name, n) for name in self._product_topics() for n in range(partitions)]
         self._partitions.append(TopicPartition(topics.dead_letter, 0))

@@ -14,7 +14,7 @@ from service.emulator.expect_people import expected_endpoint, expected_organizer
 from service.emulator.expect_quality import expected_quality
 from service.emulator.expect_values import duration_seconds, objects, project, text
 
-__all__ = ["differences", "expected_events", "expected_summary", "kind_of_label", "leave_out_by_default"]
+__all__ = ["differences", "expected_events", "expected_summary", "kind_of_label"]
 
 Document = dict[str, Any]
 Event = dict[str, Any]
@@ -139,16 +139,6 @@ def expected_summary(tenant_id: str, document: Document) -> Event:
         "participants": participants[:_LIST_LIMIT],
     }
     return summary | ({"failureCount": len(failures)} if failures else {})
-
-
-def leave_out_by_default(message: Event) -> None:
-    """Takes from an event or a summary what the default privacy policy leaves out: join link and feedback text."""
-    message["call"].pop("joinWebUrl", None)
-    session = message.get("session", {})
-    ends = [message.get(side, {}).get("endpoint") for side in ("caller", "callee")]
-    for end in (*ends, session.get("caller"), session.get("callee")):
-        if end is not None:
-            end.get("feedback", {}).pop("text", None)
 
 
 def _counts(document: Document) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import orjson
 
 from service.emulator.differences import differences, digest
 from service.emulator.envelope import Envelope, envelope_faults
-from service.emulator.expect import expected_events, expected_summary, leave_out_by_default
+from service.emulator.expect import expected_events, expected_summary
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -69,25 +69,20 @@ class _Record(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _expected(tenant_id: str, packed: bytes, by_default_policy: bool) -> dict[str, Any]:
+def _expected(tenant_id: str, packed: bytes) -> dict[str, Any]:
     """Everything that must come out of a packed document, by position (`summary` for the call summary)."""
     document = orjson.loads(zlib.decompress(packed))
     events = expected_events(tenant_id, document)
-    expected = {identity.rpartition("/")[2]: event for identity, event in events.items()} | {
+    return {identity.rpartition("/")[2]: event for identity, event in events.items()} | {
         _SUMMARY: expected_summary(tenant_id, document)
     }
-    if by_default_policy:
-        for message in expected.values():
-            leave_out_by_default(message)
-    return expected
 
 
 class _Version:
     """One version that existed: its document, and what must come out of it, by position."""
 
-    def __init__(self, tenant_id: str, document: dict[str, Any], by_default_policy: bool) -> None:
+    def __init__(self, tenant_id: str, document: dict[str, Any]) -> None:
         self._tenant_id = tenant_id
-        self._by_default_policy = by_default_policy
         self._packed = zlib.compress(orjson.dumps(document), 1)
         self._awaited: dict[str, tuple[bytes, Envelope]] | None = None
         self._count = 0
@@ -120,7 +115,7 @@ class _Version:
 
     def expected(self) -> dict[str, Any]:
         """Everything that must come out, by position."""
-        return _expected(self._tenant_id, self._packed, self._by_default_policy)
+        return _expected(self._tenant_id, self._packed)
 
     def take(self, position: str, record: _Record, value: dict[str, Any] | None) -> list[str]:
         """Counts an awaited position as seen; what is wrong with its record, in words."""
@@ -139,9 +134,7 @@ class Judge:
     partition and offset) changes nothing. What existed may be told before or after what was seen.
     """
 
-    def __init__(self, *, by_default_policy: bool = False) -> None:
-        """`by_default_policy`: whether what came out must lack what the default privacy policy leaves out."""
-        self._by_default_policy = by_default_policy
+    def __init__(self) -> None:
         self._truth: dict[Call, dict[int, _Version]] = defaultdict(dict)
         self._strangers: dict[tuple[Call, int], list[tuple[str, _Record]]] = defaultdict(list)
         self._dead: dict[Call, int | None] = {}
@@ -154,7 +147,7 @@ class Judge:
     def add_truth(self, tenant_id: str, document: dict[str, Any]) -> None:
         """A version of a call record that existed; call it once for each. The document is copied."""
         call, version = (tenant_id.lower(), document["id"].lower()), document["version"]
-        self._truth[call][version] = _Version(tenant_id, document, self._by_default_policy)
+        self._truth[call][version] = _Version(tenant_id, document)
         for position, record in self._strangers.pop((call, version), []):
             self._compare(call, version, position, record)
 

@@ -32,16 +32,16 @@ from service.record.identities import ZERO_GUID
 from service.record.personal import CLASSES, PERSONAL, Form, PersonalClass, Rule
 
 Action: TypeAlias = Literal["keep", "hash", "drop"]
-Preset: TypeAlias = Literal["open", "default", "strict"]
+Preset: TypeAlias = Literal["open", "reduced", "strict"]
 Step: TypeAlias = Callable[[str], str | None]
 S = TypeVar("S", bound=Struct)
 
-# `default` leaves out what no question about call quality needs and what does the most harm in the wrong hands: the
+# `reduced` leaves out what no question about call quality needs and what does the most harm in the wrong hands: the
 # link that lets its reader into a meeting, and free text that may say anything about anybody. All else is what the
 # product is asked for (whose network, whose headset), and it needs no key.
 PRESETS: Final[Mapping[Preset, Mapping[PersonalClass, Action]]] = {
     "open": dict.fromkeys(CLASSES, "keep"),
-    "default": {**dict.fromkeys(CLASSES, "keep"), "join_urls": "drop", "feedback_text": "drop"},
+    "reduced": {**dict.fromkeys(CLASSES, "keep"), "join_urls": "drop", "feedback_text": "drop"},
     "strict": dict.fromkeys(CLASSES, "drop"),
 }
 

@@ -26,7 +26,22 @@ DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")
 SECONDS = 90
 GUID = "c0ffee00-1111-4222-8333-444455556666"
 # A setting exists when one of these can be its value.
-VALUES = ("1", "60", "true", "10s", "global", "info", "json", "keep", "strict", "secret", "a-key-of-some-length", "http://127.0.0.1:8090", "127.0.0.1:9092", GUID)
+VALUES = (
+    "1",
+    "60",
+    "true",
+    "10s",
+    "global",
+    "info",
+    "json",
+    "keep",
+    "strict",
+    "secret",
+    "a-key-of-some-length",
+    "http://127.0.0.1:8090",
+    "127.0.0.1:9092",
+    GUID,
+)
 # Names of Kafka's configuration, and of files that appear only while something runs or on another machine.
 NO_FILES = re.compile(
     r"broker-N|\.retry\.|jgo\.conf|callstream\.toml|^~|^/|^https?:|^/?tmp|kafka-data|prometheus\.yml$|state\.log\."

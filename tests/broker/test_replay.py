@@ -94,7 +94,7 @@ def _told(record: ConsumerRecord) -> tuple[int, bytes, bytes, tuple[tuple[str, b
     return record.partition, record.key, record.value, tuple(record.headers)
 
 
-@pytest.mark.parametrize("privacy", [Privacy(preset="open"), Privacy(), HASHED], ids=["open", "default", "hashed"])
+@pytest.mark.parametrize("privacy", [Privacy(), Privacy(preset="reduced"), HASHED], ids=["open", "reduced", "hashed"])
 async def test_what_is_shaped_again_is_equal_byte_for_byte(kafka: str, prefix: str, privacy: Privacy) -> None:
     """Values, keys, partitions, order and headers; and once more changes nothing."""
     settings = raw_settings(kafka, prefix, privacy)

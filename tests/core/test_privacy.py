@@ -189,7 +189,7 @@ def test_settings_classes_and_presets_are_the_same() -> None:
     """One setting a class, and each preset decides on all of them."""
     assert set(Privacy.__struct_fields__) == {"preset", "keys", *CLASSES}
     assert all(set(actions) == set(CLASSES) for actions in PRESETS.values())
-    assert Privacy().preset == "default"
+    assert Privacy().preset == "open"
 
 
 def test_the_full_record_fills_every_personal_field() -> None:
@@ -325,9 +325,9 @@ def test_hashing_needs_a_key() -> None:
         policy_of("open", {"names": "hash"})
 
 
-def test_the_default_leaves_out_join_links_and_feedback_text_alone() -> None:
+def test_reduced_leaves_out_join_links_and_feedback_text_alone() -> None:
     """What `docs/privacy.md` says of it."""
-    event = json.loads(published(RECORD, policy_of("default"))[0])
+    event = json.loads(published(RECORD, policy_of("reduced"))[0])
     shown = json.loads(published(RECORD)[0])
     assert "joinWebUrl" not in event["call"]
     del shown["call"]["joinWebUrl"]
@@ -352,7 +352,7 @@ def test_events_are_a_pure_function_of_tenant_record_and_policy(document: dict[s
 def test_no_policy_raises_or_changes_how_many_events_there_are(document: dict[str, Any]) -> None:
     """Whatever Graph sends."""
     shown = published(document)
-    for policy in (STRICT, HASHED, policy_of("default")):
+    for policy in (STRICT, HASHED, policy_of("reduced")):
         hidden = published(document, policy)
         assert len(hidden) == len(shown)
         assert json.loads(hidden[-1])["call"]["participantCount"] == json.loads(shown[-1])["call"]["participantCount"]

@@ -37,15 +37,15 @@ def test_a_preset_holds_for_what_is_not_set() -> None:
     settings = load({"CALLSTREAM_PRIVACY__PRESET": "strict", "CALLSTREAM_PRIVACY__SUBNETS": "keep"})
 
     assert policy_in_force(settings.privacy).actions == {**PRESETS["strict"], "subnets": "keep"}
-    assert policy_in_force(load({}).privacy).actions == PRESETS["default"]
-    assert not policy_in_force(load({}).privacy).is_open
+    assert policy_in_force(load({}).privacy).actions == PRESETS["open"]
+    assert policy_in_force(load({}).privacy).is_open
 
 
 def test_a_key_comes_from_a_file_and_shows_nowhere(tmp_path: Path) -> None:
     """The highest number hashes; what is logged at start has no secret in it."""
     secret = tmp_path / "key"
     secret.write_text("n" * 32 + "\n")
-    settings = load({**KEY, "CALLSTREAM_PRIVACY__KEYS__12_FILE": str(secret), "CALLSTREAM_PRIVACY__IDS": "hash"})
+    settings = load({**KEY, "CALLSTREAM_PRIVACY__KEYS__12_FILE": str(secret), "CALLSTREAM_PRIVACY__PRESET": "reduced"})
     hidden = policy_in_force(settings.privacy).hidden("t")
 
     assert hidden.join_url("x") is None

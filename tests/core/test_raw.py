@@ -21,7 +21,7 @@ from tests.core.test_privacy import HASH, HASHED, RECORD, SENTINELS, STRICT, TEN
 from tests.core.test_record_flatten import slow
 from tests.strategies import call_records, odd_json
 
-DEFAULT = policy_of("default")
+DEFAULT = policy_of("reduced")
 
 
 def pages_of(document: dict[str, Any]) -> Pages:

@@ -202,7 +202,7 @@ def test_waits_grow_and_respect_what_was_asked() -> None:
         ("Subscription validation request failed. HTTP status code is '404', must be 200.", "answer", "proxy"),
         ("Notification endpoint must respond with 200 OK to validation request.", "answer", "proxy"),
         ("The response body is not the decoded validation token.", "answer", "proxy"),
-        ("Something else", "unknown", "doctor"),
+        ("Something else", "unknown", "publicly trusted"),
     ],
 )
 def test_a_failed_handshake_says_which_link_broke(message: str, cause: str, todo: str) -> None:
