@@ -159,6 +159,11 @@ async def test_memory_outlives_the_keeper(kafka: str, prefix: str) -> None:
     async with world_of(kafka, prefix, delivery=DEAF) as world:
         ids = world.make(10, 50)
         async with world.serving("work"), world.serving("receive,keep") as first:
+
+            async def rests() -> bool:
+                return (await status(first)).get("plan", {}).get("hoursDue") == 0
+
+            await eventually(rests, "all thirty days are listed")
             await until_total(first, listed=10, published=10, missing=0)
             before = await status(first)
         listed = world.emulator.world.counters.report()["list"]["requests"]
