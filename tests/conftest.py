@@ -1,7 +1,8 @@
 """What every test may ask for, and the guards that stand around each of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -16,6 +17,15 @@ def _guards(request: pytest.FixtureRequest) -> None:
     """Puts `no_leaked_tasks` around every asynchronous test, and around no other: it would need a loop of its own."""
     if request.node.get_closest_marker("asyncio"):
         request.getfixturevalue("no_leaked_tasks")
+
+
+@pytest.fixture(autouse=True)
+def _kafka_speaks_as_before() -> Iterator[None]:
+    """A command silences aiokafka for its process; one that a test calls in this process must not do so for the others."""
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest_asyncio.fixture
