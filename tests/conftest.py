@@ -21,7 +21,7 @@ def _guards(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _kafka_speaks_as_before() -> Iterator[None]:
-    """A command silences aiokafka for its process; one that a test calls in this process must not do so for the others."""
+    """A command silences aiokafka for its process; one that a test calls here must not do so for other tests."""
     logger = logging.getLogger("aiokafka")
     level = logger.level
     yield

@@ -122,7 +122,7 @@ TODO = {
     "reconcile_fits": "Take the maximum over processes. 0: raise `graph.list_requests_per_20s` (docs/completeness.md).",
     "reconcile_backlog_seconds": "Take the maximum over processes. Above a day: an outage is being caught up with.",
     "reconcile_at_risk_calls": "Above 0, calls will be lost: raise `graph.list_requests_per_20s` at once.",
-    "last_notice_timestamp_seconds": "Take the maximum over processes. Old on a working day: look at the subscription's series and at the log.",
+    "last_notice_timestamp_seconds": "Take the maximum over processes. Old on a working day: look at the log.",
     "day_calls": "Take the maximum over processes. `missing` of a day older than 1 above 0 for hours: look at retries, "
     "dead letters and what the tenant waits for. `healed` in bulk: notices get lost (docs/completeness.md).",
     "keeper_active": "The sum over all processes must be 1.",
