@@ -305,7 +305,8 @@ async def _format(cluster: Cluster, jvm: Jvm) -> None:
 
 def _format_one(broker: Broker, cluster_id: str, jvm: Jvm) -> None:
     """Runs Kafka's own format tool for one broker; UserError with its words when it fails."""
-    tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.properties_path))
+    # One argument: an id may begin with `-` (one in 64 does), and the tool would take it for an option.
+    tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(broker.properties_path))
     try:
         done = subprocess.run(  # noqa: S603 - our own Java with our own arguments
             jvm.command(*tool),

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -427,3 +428,10 @@ def test_last_words_without_a_log_are_javas_own() -> None:
 def test_last_words_of_silence_are_empty() -> None:
     """Nothing is made up."""
     assert last_words("", "") == ""
+
+
+async def test_a_cluster_id_may_begin_with_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in 64 does, and Kafka's tool would take it for an option."""
+    monkeypatch.setattr("service.embedded.cluster.uuid.uuid4", lambda: uuid.UUID(int=0xF8 << 120 | 1))
+    async with embedded_kafka() as cluster:
+        assert cluster.brokers[0].is_running
