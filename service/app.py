@@ -49,7 +49,6 @@ class Service:
 
     metrics: Metrics
     admin_url: str = ""
-    receiver_url: str = ""
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     """The parts that must not end by themselves with an error."""
     ready: dict[str, Probe] = field(default_factory=dict)
@@ -186,7 +185,7 @@ class Parts:
         store = KafkaStore(self.settings.kafka, self.topics, receiver.store_timeout_seconds)
         await stack.enter_async_context(store)
         site = receiver_site(receiver, self.gatekeeper, store, self.metrics, self.clock)
-        service.receiver_url = (await stack.enter_async_context(site)).url
+        await stack.enter_async_context(site)
         service.ready["store"] = store.trouble
 
 

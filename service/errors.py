@@ -7,8 +7,7 @@
     │   ├── TenantMustWait       429, 403, no token: nothing of this tenant can succeed now
     │   └── Unforeseen           a bug of ours, met on one record
     ├── SetAside             this input can never succeed: dead letter
-    │   ├── NotACallRecord
-    │   └── Unpublishable
+    │   └── NotACallRecord
     └── UserError            a person must change something; one sentence that says what
 
 `reason` is a metric label, a log field and a dead-letter header: short, from a closed set.
@@ -83,12 +82,6 @@ class NotACallRecord(SetAside):
         super().__init__(detail)
         self.kind = kind
         self.code = code
-
-
-class Unpublishable(SetAside):
-    """Kafka refuses what this record becomes, each time it is tried (for instance an event above the topic's limit)."""
-
-    reason = "unpublishable"
 
 
 class UserError(CallstreamError):

@@ -37,11 +37,9 @@ from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent
 from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
-from service.stream.connect import client_options, close_consumer
+from service.stream.connect import NEVER_MS, client_options, close_consumer
 from service.stream.topics import Topics
 
-# A member that is thrown out for not polling never comes back (kafka.md), and ours polls only while it is active.
-NEVER_MS = 2**31 - 1
 POLL_MS = 1000
 FIRST_PAUSE_SECONDS = 1.0  # real: between tries to reach Kafka
 LONGEST_PAUSE_SECONDS = 10.0

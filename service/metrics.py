@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 # Prometheus does not need; it knows only a switch for the whole process.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-SOURCES = ("webhook", "eventhub", "reconcile", "backfill", "replay")
 KINDS = ("audio", "video", "screen-sharing", "other")
 REFUSED = ("malformed", "tenant", "client_state", "resource", "call_id", "not_stored")
 REJECTED = (

@@ -12,6 +12,9 @@ from service.settings import Kafka
 
 log = structlog.get_logger()
 
+# aiokafka: a member that does not poll for so long leaves its group and never comes back. Lanes have a watchdog of
+# their own, the keeper polls while it stands by.
+NEVER_MS = 2**31 - 1
 CLOSE_SECONDS = 3.0
 # With its broker away a producer's `stop()` waits for nothing that is still wanted.
 PRODUCER_SECONDS = 1.0

@@ -12,18 +12,15 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from service.settings import Kafka
-from service.stream.connect import client_options, close_consumer
+from service.stream.connect import NEVER_MS, client_options, close_consumer
 from service.stream.lane import Lane
 from service.stream.ledger import Ledger
 from service.stream.topics import Topics
 
 log = structlog.get_logger()
 
-# aiokafka: a member that does not poll for so long leaves and never comes back; the lanes have a watchdog of their own.
-NEVER_MS = 2**31 - 1
 # What revocation may need; the group waits for it, also for members that have died.
 REBALANCE_SECONDS = 10.0
-CHECK_AGAIN_SECONDS = 2.0
 
 MakeLane = Callable[[int, Ledger], Lane]
 
