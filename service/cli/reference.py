@@ -1,7 +1,7 @@
 """The reference pages `docs/settings.md` and `docs/metrics.md`, made from the code so that they cannot drift.
 
 `python -m service.cli.reference` writes them; a test keeps them equal. What a setting means stands under its field in
-`service/settings.py`, what a series counts in `service/metrics.py`; what to do about a series stands here.
+`service/settings/groups.py`, what a series counts in `service/metrics.py`; what to do about a series stands here.
 """
 
 import ast
@@ -30,7 +30,7 @@ UNITS = {
     "_per_20s": "requests per 20 s",
 }
 
-# Fields whose meaning is their name; one with text under it in `service/settings.py` does not need a line here.
+# Fields whose meaning is their name; one with text under it in `service/settings/groups.py` does not need a line here.
 MEANINGS = {
     "receiver.host": "Address the public site listens on.",
     "receiver.port": "Port the public site listens on; 0 takes any free one.",

@@ -1,20 +1,13 @@
-"""Settings: `callstream.toml` below environment variables → one frozen `Settings`. The only reader of the environment.
+"""Every setting with its default, range and meaning: frozen structs, one a group; `docs/settings.md` is made of them.
 
-A variable is `CALLSTREAM_` + the path in upper case with `__` between levels: `kafka.bootstrap_servers` is
-`CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS`, the id of tenant `contoso` is `CALLSTREAM_TENANTS__CONTOSO__ID`. A variable that
-ends in `_FILE` names a file that holds the value (for secrets). Lists are comma-separated. Everything is checked before
-anything opens; a mistake raises `UserError` with one sentence.
+What must hold between values is checked in `checks`; where they come from is the affair of `reading`.
 """
 
-import re
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import msgspec
 
-from service.errors import UserError
+from service.settings.secret import Secret
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -28,44 +21,7 @@ Credential = Literal[
     "managed-identity-federation",
 ]
 
-PREFIX = "CALLSTREAM_"
-GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-SHORTEST_KEY = 16  # characters; a clientState key that can be guessed lets anyone in
 ROLES = ("receive", "work", "keep")
-# Settings of the process itself rather than of `Settings`: read by `load` alone.
-CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
-# Settings whose own name ends in `_file`: their value is the path, not what the file holds.
-PATH_SETTINGS = frozenset(
-    {"ca_file", "certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file"}
-)
-# What the workload identity webhook of Kubernetes sets in a pod, and the tenant's setting that it stands for.
-# Source: https://learn.microsoft.com/azure/aks/workload-identity-overview . The login host is `graph.cloud`'s affair.
-WORKLOAD_IDENTITY = {
-    "AZURE_TENANT_ID": "id",
-    "AZURE_CLIENT_ID": "client_id",
-    "AZURE_FEDERATED_TOKEN_FILE": "federated_token_file",
-}
-
-
-class Secret:
-    """Text that never shows in a log, an error or a `repr`; `reveal()` gives it to the one who needs it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself: pass it on, never log it."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    __str__ = __repr__
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
 
 
 class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -304,160 +260,3 @@ class Settings(_Group, frozen=True):
     log: Log = Log()
     drain_seconds: Positive = 25.0
     """How long SIGTERM may take; the pod's grace period must exceed it."""
-
-
-def load(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
-    """Settings from a TOML file and the environment above it.
-
-    The file is the argument, else `CALLSTREAM_CONFIG`, else ./callstream.toml if it is there.
-
-    Raises `UserError` with one sentence for an unknown name, a wrong value, an unreadable file or a contradiction.
-    """
-    path = config_file or _config_path(environ)
-    tree = _read_toml(path) if path else {}
-    for name, value in sorted(environ.items()):
-        if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
-            _place(tree, name, value)
-    _prepare_tenants(tree, environ)
-    try:
-        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
-    except msgspec.ValidationError as exc:
-        raise UserError(f"Setting {_where(str(exc))}.") from None
-    _check(settings)
-    return settings
-
-
-def _config_path(environ: Mapping[str, str]) -> Path | None:
-    if given := environ.get(CONFIG_FILE_VARIABLE):
-        return Path(given)
-    default = Path("callstream.toml")
-    return default if default.is_file() else None
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise UserError(f"The settings file {path} cannot be read: {exc.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise UserError(f"The settings file {path} is not TOML: {exc}.") from None
-
-
-def _place(tree: dict[str, Any], name: str, value: str) -> None:
-    """Puts one environment variable at its place in the tree of settings."""
-    path = name.removeprefix(PREFIX).lower().split("__")
-    if path[-1].endswith("_file") and path[-1] not in PATH_SETTINGS:
-        path[-1] = path[-1].removesuffix("_file")
-        value = _read_secret(name, value)
-    node = tree
-    for part in path[:-1]:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise UserError(f"{name} goes deeper than the setting it names.")
-    node[path[-1]] = [item.strip() for item in value.split(",")] if path == ["retry", "delays"] else value
-
-
-def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Gives tenants what stands elsewhere: the secret in its file, and with `workload-identity` the pod's variables.
-
-    Raises UserError for an unknown kind, with the known ones, which the conversion would not name.
-    """
-    tenants = tree.get("tenants")
-    for name, tenant in tenants.items() if isinstance(tenants, dict) else ():
-        credential = tenant.get("credential", "client-secret") if isinstance(tenant, dict) else "client-secret"
-        if credential not in get_args(Credential):
-            known = ", ".join(get_args(Credential))
-            raise UserError(f"Setting tenants.{name}.credential is {credential!r}: it must be one of {known}.")
-        if isinstance(tenant, dict) and (secret_file := tenant.get("client_secret_file")):
-            tenant["client_secret"] = _read_secret(f"Setting tenants.{name}.client_secret_file", str(secret_file))
-        if credential == "workload-identity":
-            for variable, setting in WORKLOAD_IDENTITY.items():
-                if variable in environ:
-                    tenant.setdefault(setting, environ[variable])
-
-
-def _read_secret(name: str, file_name: str) -> str:
-    try:
-        return Path(file_name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{name} names {file_name}, which cannot be read as text.") from None
-
-
-def _secret(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str | Secret):
-        return value if isinstance(value, Secret) else Secret(value)
-    raise NotImplementedError(f"a setting cannot be a {kind.__name__}")
-
-
-def _where(message: str) -> str:
-    """`Expected `int`, got `str` - at `$.kafka.partitions`` → `kafka.partitions: expected int, got str`."""
-    text, _, path = message.partition(" - at `$.")
-    found = re.search(r"unknown field `(\w+)`", text)
-    place = path.rstrip("`") or "at the top"
-    if found:
-        parent = path.rstrip("`") + "." if path else ""
-        return f"{parent}{found.group(1)} is not known; docs/settings.md lists them all"
-    return f"{place}: {text[0].lower()}{text[1:].replace('`', '')}"
-
-
-def _check(settings: Settings) -> None:
-    """Contradictions that types cannot say."""
-    parse_delays(settings.retry.delays)
-    _check_addresses(settings)
-    _check_tenants(settings.tenants)
-    _check_keys("client_state", settings.client_state.keys)
-    _check_keys("privacy", settings.privacy.keys)
-    hashed = [name for name, treatment in settings.privacy.treatments().items() if treatment == "hash"]
-    if hashed and not settings.privacy.keys:
-        raise UserError(
-            f"Setting privacy.{hashed[0]} is hash, and there is no key to hash with: "
-            "set CALLSTREAM_PRIVACY__KEYS__1 to a long random text."
-        )
-    if settings.graph.cloud == "custom" and not (settings.graph.root_url and settings.graph.login_url):
-        raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
-    if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
-        raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
-
-
-def _check_addresses(settings: Settings) -> None:
-    for address in settings.kafka.bootstrap_servers.split(","):
-        if not re.fullmatch(r"\s*(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\s*", address):
-            raise UserError(f"Setting kafka.bootstrap_servers: {address.strip()!r} is not host:port.")
-    url = settings.receiver.public_url
-    if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
-        raise UserError("Setting receiver.public_url must be a URL such as https://calls.example.com, without a query.")
-
-
-def _check_keys(group: str, keys: Mapping[str, Secret]) -> None:
-    for number, key in keys.items():
-        place = f"Setting {group}.keys.{number}"
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
-            raise UserError(f"{place}: a key's name must be a number from 1 to 9999.")
-        if len(key.reveal()) < SHORTEST_KEY:
-            raise UserError(f"{place} must have at least {SHORTEST_KEY} characters.")
-
-
-def _check_tenants(tenants: Mapping[str, Tenant]) -> None:
-    for name, tenant in tenants.items():
-        if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
-            raise UserError(f"Tenant name {name!r} must be 1 to 40 of a-z, 0-9, - and _: it becomes a metric label.")
-        if not GUID.fullmatch(tenant.id):
-            raise UserError(f"Setting tenants.{name}.id must be the tenant's GUID.")
-        if not tenant.client_id and tenant.credential != "managed-identity":
-            raise UserError(f"Setting tenants.{name}.client_id must be the app registration's application (client) id.")
-    ids = [tenant.id.lower() for tenant in tenants.values()]
-    if len(set(ids)) < len(ids):
-        raise UserError("Two tenants have the same id.")
-
-
-def parse_delays(delays: tuple[str, ...]) -> tuple[float, ...]:
-    """`("1m", "10m", "1h")` → seconds (60.0, 600.0, 3600.0); `UserError` when one is no delay or they do not grow."""
-    seconds = []
-    for text in delays:
-        match = re.fullmatch(r"([0-9]{1,4})(s|m|h)", text)
-        if match is None or int(match.group(1)) == 0:
-            raise UserError(f"Setting retry.delays: {text!r} is not a delay such as 30s, 10m or 1h.")
-        seconds.append(int(match.group(1)) * {"s": 1.0, "m": 60.0, "h": 3600.0}[match.group(2)])
-    if not seconds or seconds != sorted(set(seconds)):
-        raise UserError("Setting retry.delays must hold at least one delay, each longer than the one before.")
-    return tuple(seconds)

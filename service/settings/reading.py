@@ -1,0 +1,128 @@
+"""`callstream.toml` below environment variables → one frozen `Settings`. The only reader of the environment.
+
+A variable is `CALLSTREAM_` + the path in upper case with `__` between levels: `kafka.bootstrap_servers` is
+`CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS`, the id of tenant `contoso` is `CALLSTREAM_TENANTS__CONTOSO__ID`. A variable that
+ends in `_FILE` names a file that holds the value (for secrets). Lists are comma-separated.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from service.errors import UserError
+from service.settings.checks import check
+from service.settings.groups import Credential, Settings
+from service.settings.secret import Secret
+
+PREFIX = "CALLSTREAM_"
+# Settings of the process itself rather than of `Settings`: read by `load` alone.
+CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
+# Settings whose own name ends in `_file`: their value is the path, not what the file holds.
+PATH_SETTINGS = frozenset(
+    {"ca_file", "certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file"}
+)
+# What the workload identity webhook of Kubernetes sets in a pod, and the tenant's setting that it stands for.
+# Source: https://learn.microsoft.com/azure/aks/workload-identity-overview . The login host is `graph.cloud`'s affair.
+WORKLOAD_IDENTITY = {
+    "AZURE_TENANT_ID": "id",
+    "AZURE_CLIENT_ID": "client_id",
+    "AZURE_FEDERATED_TOKEN_FILE": "federated_token_file",
+}
+
+
+def load(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
+    """Settings from a TOML file and the environment above it.
+
+    The file is the argument, else `CALLSTREAM_CONFIG`, else ./callstream.toml if it is there.
+
+    Raises `UserError` with one sentence for an unknown name, a wrong value, an unreadable file or a contradiction.
+    """
+    path = config_file or _config_path(environ)
+    tree = _read_toml(path) if path else {}
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
+            _place(tree, name, value)
+    _prepare_tenants(tree, environ)
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
+    except msgspec.ValidationError as exc:
+        raise UserError(f"Setting {_where(str(exc))}.") from None
+    check(settings)
+    return settings
+
+
+def _config_path(environ: Mapping[str, str]) -> Path | None:
+    if given := environ.get(CONFIG_FILE_VARIABLE):
+        return Path(given)
+    default = Path("callstream.toml")
+    return default if default.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise UserError(f"The settings file {path} cannot be read: {exc.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise UserError(f"The settings file {path} is not TOML: {exc}.") from None
+
+
+def _place(tree: dict[str, Any], name: str, value: str) -> None:
+    """Puts one environment variable at its place in the tree of settings."""
+    path = name.removeprefix(PREFIX).lower().split("__")
+    if path[-1].endswith("_file") and path[-1] not in PATH_SETTINGS:
+        path[-1] = path[-1].removesuffix("_file")
+        value = _read_secret(name, value)
+    node = tree
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(f"{name} goes deeper than the setting it names.")
+    node[path[-1]] = [item.strip() for item in value.split(",")] if path == ["retry", "delays"] else value
+
+
+def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Gives tenants what stands elsewhere: the secret in its file, and with `workload-identity` the pod's variables.
+
+    Raises UserError for an unknown kind, with the known ones, which the conversion would not name.
+    """
+    tenants = tree.get("tenants")
+    for name, tenant in tenants.items() if isinstance(tenants, dict) else ():
+        credential = tenant.get("credential", "client-secret") if isinstance(tenant, dict) else "client-secret"
+        if credential not in get_args(Credential):
+            known = ", ".join(get_args(Credential))
+            raise UserError(f"Setting tenants.{name}.credential is {credential!r}: it must be one of {known}.")
+        if isinstance(tenant, dict) and (secret_file := tenant.get("client_secret_file")):
+            tenant["client_secret"] = _read_secret(f"Setting tenants.{name}.client_secret_file", str(secret_file))
+        if credential == "workload-identity":
+            for variable, setting in WORKLOAD_IDENTITY.items():
+                if variable in environ:
+                    tenant.setdefault(setting, environ[variable])
+
+
+def _read_secret(name: str, file_name: str) -> str:
+    try:
+        return Path(file_name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{name} names {file_name}, which cannot be read as text.") from None
+
+
+def _secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str | Secret):
+        return value if isinstance(value, Secret) else Secret(value)
+    raise NotImplementedError(f"a setting cannot be a {kind.__name__}")
+
+
+def _where(message: str) -> str:
+    """`Expected `int`, got `str` - at `$.kafka.partitions`` → `kafka.partitions: expected int, got str`."""
+    text, _, path = message.partition(" - at `$.")
+    found = re.search(r"unknown field `(\w+)`", text)
+    place = path.rstrip("`") or "at the top"
+    if found:
+        parent = path.rstrip("`") + "." if path else ""
+        return f"{parent}{found.group(1)} is not known; docs/settings.md lists them all"
+    return f"{place}: {text[0].lower()}{text[1:].replace('`', '')}"
