@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from service.clock import Clock, iso
+from service.emulator.fault_file import read_faults
 from service.emulator.odata import GUID
 from service.emulator.options import (
     DEMO_CLIENT_ID,
@@ -50,10 +51,12 @@ async def emulate_command(
     tls: bool = False,
     tls_folder: Path | None = None,
     tls_name: list[str] | None = None,
+    faults: Path | None = None,
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. The exit code. `UserError` when the port is taken or an option is wrong.
 
     `rate` is new calls per second and `speed` how fast the emulator's clock runs; tenant ids and names go in pairs.
+    `faults` is a file of scripted ones (`docs/emulator.md`).
     `tls_folder` and `tls_name` mean `tls` too.
     """
     if speed <= 0 or rate < 0 or calls < 0 or token_seconds <= 0:
@@ -70,6 +73,7 @@ async def emulate_command(
         token_seconds=token_seconds,
         limits=Limits(enforced=limits),
         announce_existing=announce_existing,
+        faults=read_faults(faults) if faults else (),
     )
     with ExitStack() as stack:
         laid_out = None
@@ -155,6 +159,8 @@ def introduction(emulator: Emulator, tls: TlsFolder | None = None) -> list[str]:
         f"  {len(calls)} calls, {options.rate:g} new ones a second, clock speed {emulator.world.clock.speed:g}",
     ]
     lines += [f"  tenant {one.name} {one.id}" for one in options.tenants]
+    if rules := emulator.world.faults.rules:
+        lines.append(f"  scripted faults: {', '.join(rule.action for rule in rules)}; {url}/emulator/faults")
     if calls:
         lines += ["", *_how_to_write(url, calls[:SHOWN_CALLS])]
     lines += ["", *_how_to_read(emulator)]

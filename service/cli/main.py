@@ -217,6 +217,7 @@ def emulate(
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS, with a certificate authority of its own.")] = False,
     tls_folder: Annotated[Path | None, typer.Option(help="Where its files go (means --tls).")] = None,
     tls_name: Annotated[list[str] | None, typer.Option(help="A host name that clients use; may be repeated.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="File of scripted faults, JSON or TOML.")] = None,
 ) -> None:
     """A Graph that anyone can run: call records, subscriptions, notifications, throttling."""
     from service.cli.emulate import emulate_command
@@ -241,5 +242,6 @@ def emulate(
             tls=tls,
             tls_folder=tls_folder,
             tls_name=tls_name,
+            faults=faults,
         )
     )

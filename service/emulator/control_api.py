@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from service.clock import iso
+from service.emulator.fault_wishes import WrongFault
 from service.emulator.making import MAKER, CallWish
 from service.emulator.refusals import bad_request, not_found
 from service.emulator.site import json_reply, read_object, world
@@ -124,12 +125,18 @@ async def get_limits(request: web.Request) -> web.StreamResponse:
 
 async def post_fault(request: web.Request) -> web.StreamResponse:
     """Adds a rule: 201."""
-    return json_reply(world(request).faults.add(await read_object(request)).show(), 201)
+    here = world(request)
+    try:
+        rule = here.faults.add(await read_object(request))
+    except WrongFault as wrong:
+        raise bad_request(f"A fault's {wrong}") from None
+    here.store.on_announcement()  # the clock may have changed
+    return json_reply(rule.show(here.clock.now()), 201)
 
 
 async def get_faults(request: web.Request) -> web.StreamResponse:
     """All rules with how often each acted."""
-    return json_reply({"value": [rule.show() for rule in world(request).faults.rules]})
+    return json_reply({"value": world(request).faults.show()})
 
 
 async def delete_faults(request: web.Request) -> web.StreamResponse:
@@ -144,6 +151,14 @@ async def delete_fault(request: web.Request) -> web.StreamResponse:
     if not text.isdigit() or not world(request).faults.remove(int(text)):
         raise not_found("No such fault.")
     return web.Response(status=204)
+
+
+async def get_requests(request: web.Request) -> web.StreamResponse:
+    """The last requests; `?tenant=` (id) and `?kind=` choose among them."""
+    here, wanted = world(request), request.query
+    kinds = [wanted["kind"]] if "kind" in wanted else []
+    visits = here.journal.of(wanted.get("tenant", "").lower(), *kinds)
+    return json_reply({"value": [visit.show() for visit in visits]})
 
 
 async def delete_tokens(request: web.Request) -> web.StreamResponse:
@@ -215,6 +230,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/emulator/faults", post_fault),
         web.delete("/emulator/faults", delete_faults),
         web.delete("/emulator/faults/{id}", delete_fault),
+        web.get("/emulator/requests", get_requests),
         web.delete("/emulator/tokens", delete_tokens),
         web.patch("/emulator/tenants/{id}", patch_tenant),
     ]

@@ -20,6 +20,7 @@ from yarl import URL
 
 from service.clock import Clock, iso
 from service.emulator.background import Background
+from service.emulator.faults import Faults, Occasion
 from service.emulator.options import DeliveryOptions
 from service.emulator.refusals import Refusal
 from service.emulator.store import Announcement
@@ -74,6 +75,7 @@ class Delivery:
         subscriptions: Subscriptions,
         session: aiohttp.ClientSession,
         background: Background,
+        faults: Faults,
         seed: int,
     ) -> None:
         self._options = options
@@ -81,6 +83,7 @@ class Delivery:
         self._subscriptions = subscriptions
         self._session = session
         self._background = background
+        self._faults = faults
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._order = itertools.count()
         self._channels: dict[str, Channel] = {}
@@ -122,7 +125,8 @@ class Delivery:
         """Queues `reauthorizationRequired`."""
         assert one.lifecycle_url is not None  # noqa: S101 - only such subscriptions are due
         self.counts["lifecycle"] += 1
-        self._put(one.lifecycle_url, Parcel(_lifecycle_item(one), one, self._clock.now()), 0.0)
+        occasion = Occasion("lifecycle", one.principal.tenant_id)
+        self._send_off(one.lifecycle_url, one, _lifecycle_item(one), occasion, 0.0, [])
 
     def report(self) -> dict[str, Any]:
         """Counts, and the state of each URL."""
@@ -138,17 +142,38 @@ class Delivery:
         return self.counts["queued"] - sum(self.counts[end] for end in ("delivered", "dropped", "expired", "orphaned"))
 
     def _spread(self, one: Subscription, item: dict[str, Any]) -> None:
-        """Scripted loss, repetition and disorder."""
+        """Loss, repetition and disorder that were scripted from the start, then those of the faults in force."""
         self.counts["notifications"] += 1
         if self._random.random() < self._options.drop_notification_share:
             self.counts["lost_on_purpose"] += 1
             return
-        parcel = Parcel(item, one, self._clock.now())
-        self._put(one.notification_url, parcel, self._random.random() * self._options.reorder_seconds)
-        if self._random.random() < self._options.duplicate_share:
+        wait = self._random.random() * self._options.reorder_seconds
+        twins = [DUPLICATE_WITHIN_SECONDS] if self._random.random() < self._options.duplicate_share else []
+        call_id = str(item["resourceData"]["id"])
+        self._send_off(
+            one.notification_url, one, item, Occasion("notifications", one.principal.tenant_id, call_id), wait, twins
+        )
+
+    def _send_off(
+        self, url: str, one: Subscription, item: dict[str, Any], occasion: Occasion, wait: float, twins: list[float]
+    ) -> None:
+        """One item after `wait` seconds and a twin within each of the `twins`, as far as the faults in force let it."""
+        for rule in self._faults.strikes(occasion):
+            match rule.action:
+                case "silence":
+                    self.counts["lost_on_purpose"] += 1
+                    return
+                case "delay":
+                    wait += rule.seconds
+                case "reorder":
+                    wait += self._faults.within(rule.seconds)
+                case "duplicate":
+                    twins = [*twins, rule.seconds]
+        born_at = self._clock.now()
+        self._put(url, Parcel(item, one, born_at), wait)
+        for within in twins:
             self.counts["duplicated"] += 1
-            twin = Parcel(item, one, parcel.born_at)
-            self._put(one.notification_url, twin, self._random.random() * DUPLICATE_WITHIN_SECONDS)
+            self._put(url, Parcel(item, one, born_at), wait + self._random.random() * within)
 
     def _put(self, url: str, parcel: Parcel, delay_seconds: float) -> None:
         channel = self._channels.get(url)

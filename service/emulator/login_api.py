@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from service.emulator.entra import LoginRefusal
-from service.emulator.misbehaviour import misbehave
+from service.emulator.misbehaviour import answer
 from service.emulator.options import TenantOptions
 from service.emulator.site import json_reply, own_root, world
 
@@ -14,9 +14,9 @@ async def post_token(request: web.Request) -> web.StreamResponse:
     """A token, or Entra's refusal."""
     here = world(request)
     tenant = here.tenants.find(request.match_info["tenant"])
-    if rule := here.faults.strike("token", tenant.id.lower() if tenant else ""):
-        return await misbehave(rule, request, _grant)
-    return await _grant(request)
+    with here.journal.noted("token") as visit:
+        visit.tenant_id = tenant.id.lower() if tenant else ""
+        return await answer(request, visit, _grant)
 
 
 async def _grant(request: web.Request) -> web.StreamResponse:

@@ -186,14 +186,22 @@ class SkipTokens:
 
     def read(self, collection: str, token: str) -> str:
         """The position; 400 for a token that was not made for this collection."""
-        try:
-            text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-        except ValueError:
-            text = ""
+        text = _decoded(token)
         if text[:12] != self._sign(collection, text[12:]):
             raise bad_request("The $skiptoken is not valid for this request.")
         return text[12:]
 
+    def peek(self, token: str) -> str:
+        """The position that a token names, for whichever collection; empty for one that is no token."""
+        return _decoded(token)[12:]
+
     def _sign(self, collection: str, position: str) -> str:
         text = f"{collection}\n{position}".encode()
         return hashlib.blake2b(text, key=self._key, digest_size=6).hexdigest()
+
+
+def _decoded(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    except ValueError:
+        return ""

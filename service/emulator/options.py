@@ -1,8 +1,9 @@
 """What an emulator can be told: values only. Seconds are of the emulator's clock unless the name says real."""
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 DEMO_TENANT_ID = "c0ffee00-1111-4222-8333-444455556666"
 DEMO_CLIENT_ID = "11111111-2222-4333-8444-555555555555"
@@ -142,5 +143,7 @@ class EmulatorOptions:
     gzip_level: int = 1
     """0: bodies are never compressed."""
     body_cache_bytes: int = 64 * 1024 * 1024
+    faults: tuple[Mapping[str, Any], ...] = ()
+    """Scripted faults from the start on, each in the form of `docs/emulator.md`."""
     limits: Limits = field(default_factory=Limits)
     delivery: DeliveryOptions = field(default_factory=DeliveryOptions)

@@ -3,7 +3,6 @@
 Every page is cut from the version that is current when it is asked for, so a new version can appear between two pages.
 """
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -12,46 +11,30 @@ from aiohttp import web
 from service.clock import iso
 from service.emulator import odata
 from service.emulator.bodies import Body, render
-from service.emulator.misbehaviour import misbehave
-from service.emulator.odata import Expand, Preferences
+from service.emulator.misbehaviour import answer
+from service.emulator.odata import Expand
+from service.emulator.pages import Asked, Pages, asked_of, page_number
 from service.emulator.refusals import bad_request, not_found
-from service.emulator.site import PRINCIPAL, Handler, admit, body_reply, own_root, tenant_of, world
+from service.emulator.site import PRINCIPAL, Handler, admit, body_reply, tenant_of, world
 from service.emulator.store import Call, Version
 
 GONE = "The call record was not found. It may belong to a call that started more than 30 days ago."
 METADATA = b'<?xml version="1.0" encoding="utf-8"?><edmx:Edmx Version="4.0"/>'
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A read request, understood."""
-
-    root: str
-    """Scheme, host and `/v1.0` or `/beta`."""
-    preferences: Preferences
-    nextlink_form: str
-
-    def link(self, path: str, options: str) -> str:
-        """A plain next link."""
-        return f"{self.root}/{path}?{options}"
-
-    def expanded_link(self, path: str, options: str) -> str:
-        """A next link on an expanded collection, where the documentation's samples have a fragment (6.3)."""
-        return self.link(f"$metadata#{path}" if self.nextlink_form == "metadata" else path, options)
-
-
 def guarded(kind: str, handler: Handler) -> Handler:
     """Who asks, Graph's limits, scripted faults, then the handler: for everything that reads."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        here, call_id = world(request), request.match_info.get("id", "")
-        admit(request, needs_token=True)
-        tenant_id = tenant_of(request) or ""
-        if principal := request[PRINCIPAL]:
-            here.counters.admit(principal.client_id, principal.tenant_id, call_id or None, kind == "list")
-        if rule := here.faults.strike(kind, tenant_id, call_id):
-            return await misbehave(rule, request, handler)
-        return await handler(request)
+        here = world(request)
+        with here.journal.noted(kind) as visit:
+            visit.call_id = request.match_info.get("id", "").lower()
+            admit(request, needs_token=True)
+            visit.tenant_id = tenant_of(request) or ""
+            visit.page = page_number(request, kind)
+            if principal := request[PRINCIPAL]:
+                here.counters.admit(principal.client_id, principal.tenant_id, visit.call_id or None, kind == "list")
+            return await answer(request, visit, handler)
 
     return serve
 
@@ -109,63 +92,6 @@ def _record(
     return record
 
 
-class Pages:
-    """Cuts the collections of one call into pages and writes the links between them."""
-
-    def __init__(self, request: web.Request, asked: Asked, call: Call) -> None:
-        self._here = world(request)
-        self._asked = asked
-        self._call = call
-
-    def expand_sessions(self, record: dict[str, Any], sessions: list[Any], with_segments: bool) -> None:
-        """First page of sessions beside the record's own properties."""
-        page, token = self.sessions(sessions, 0, with_segments)
-        record["sessions"] = page
-        if token:
-            options = self.session_options(with_segments, token)
-            record["sessions@odata.nextLink"] = self._asked.expanded_link(self.path("sessions"), options)
-
-    def expand_participants(self, record: dict[str, Any], people: list[Any]) -> None:
-        """First page of participants beside the record's own properties."""
-        page, token = self._cut("participants_v2", people, 0, self._here.options.participants_page)
-        record["participants_v2"] = page
-        if token:
-            link = self._asked.expanded_link(self.path("participants_v2"), f"$skiptoken={token}")
-            record["participants_v2@odata.nextLink"] = link
-
-    def sessions(self, sessions: list[Any], offset: int, with_segments: bool) -> tuple[list[Any], str]:
-        """A page of sessions and the token of the next one."""
-        kind = "sessions+segments" if with_segments else "sessions"
-        page, token = self._cut(kind, sessions, offset, self._here.options.sessions_page)
-        if not with_segments:
-            page = [{name: value for name, value in one.items() if name != "segments"} for one in page]
-        return page, token
-
-    def participants(self, people: list[Any], offset: int) -> tuple[list[Any], str]:
-        """A page of participants and the token of the next one."""
-        return self._cut("participants_v2", people, offset, self._here.options.participants_page)
-
-    def offset(self, kind: str, token: str | None) -> int:
-        """Where the page of `token` begins; 0 without one."""
-        return int(self._here.skip_tokens.read(self._collection(kind), token)) if token else 0
-
-    def session_options(self, with_segments: bool, token: str) -> str:
-        """Query of a link to more sessions."""
-        return f"$expand=segments&$skiptoken={token}" if with_segments else f"$skiptoken={token}"
-
-    def path(self, collection: str) -> str:
-        """The collection's path below the root, with the id in OData's brackets as Graph's links have it."""
-        return f"communications/callRecords('{self._call.id}')/{collection}"
-
-    def _cut(self, kind: str, items: list[Any], offset: int, largest: int) -> tuple[list[Any], str]:
-        end = offset + min(self._asked.preferences.page_size or largest, largest)
-        token = self._here.skip_tokens.make(self._collection(kind), str(end)) if end < len(items) else ""
-        return items[offset:end], token
-
-    def _collection(self, kind: str) -> str:
-        return f"{self._call.tenant_id}/{self._call.id}/{kind}"
-
-
 async def get_sessions(request: web.Request) -> web.StreamResponse:
     """`GET callRecords/{id}/sessions?$expand=segments`, any page."""
     odata.check_options(request.query, ("$expand", "$select", "$skiptoken"))
@@ -213,16 +139,16 @@ async def list_records(request: web.Request) -> web.StreamResponse:
     wanted = odata.read_filter(text)
     select = odata.read_select(request.query.get("$select"), odata.CALL_RECORD_PROPERTIES, "callRecord")
     tenants = [tenant] if (tenant := tenant_of(request)) else here.store.tenants()[:1]
-    mark = (wanted.lowest_start(), "")
+    mark, number = (wanted.lowest_start(), ""), 1
     if token := request.query.get("$skiptoken"):
-        start, _, after_id = here.skip_tokens.read(f"list/{tenants}/{text}", token).partition("/")
-        mark = (float(start), after_id)
+        start, after_id, page_text = here.skip_tokens.read(f"list/{tenants}/{text}", token).split("/")
+        mark, number = (float(start), after_id), int(page_text)
     size = min(asked.preferences.page_size or here.options.list_page, here.options.list_page)
     found = _page_of_calls(request, tenants, mark, wanted, size + 1)
     page = found[:size]
     options = ""
     if len(found) > size:
-        token = here.skip_tokens.make(f"list/{tenants}/{text}", f"{page[-1].start!r}/{page[-1].id}")
+        token = here.skip_tokens.make(f"list/{tenants}/{text}", f"{page[-1].start!r}/{page[-1].id}/{number + 1}")
         options = _carried(request, "$filter", "$select") + f"$skiptoken={token}"
     items = _pick([_list_item(call, here.options.list_has_version) for call in page], select)
     written = _collection(asked, "communications/callRecords", "", items, options, select)
@@ -284,15 +210,6 @@ def _context_of(expand: Expand) -> str:
     parts = ["sessions(segments())" if expand.segments else "sessions()"] if expand.sessions else []
     parts += ["participants_v2()"] if expand.participants else []
     return f"({','.join(parts)})" if parts else ""
-
-
-def asked_of(request: web.Request) -> Asked:
-    """What the request's address and headers ask for."""
-    return Asked(
-        root=f"{own_root(request)}/{request.match_info['api']}",
-        preferences=odata.read_preferences(request.headers, request.headers.getall("Prefer", [])),
-        nextlink_form=world(request).options.nextlink_form,
-    )
 
 
 async def get_metadata(_: web.Request) -> web.StreamResponse:

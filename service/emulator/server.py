@@ -24,7 +24,8 @@ from service.emulator.announcing import Announcer
 from service.emulator.background import Background
 from service.emulator.bodies import BodyCache
 from service.emulator.delivery import Delivery
-from service.emulator.faults import Faults
+from service.emulator.faults import Faults, ShownClock
+from service.emulator.journal import Journal
 from service.emulator.limits import Counters
 from service.emulator.making import MAKER, Maker
 from service.emulator.odata import SkipTokens
@@ -59,7 +60,7 @@ class Emulator:
 
 @asynccontextmanager
 async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator[Emulator]:
-    """A Graph that listens until the block is left. `UserError` when its port is taken.
+    """A Graph that listens until the block is left. `UserError` when its port is taken or a fault makes no sense.
 
     Leaving stops accepting, ends answers under way after a second, and throws away notifications not yet delivered.
     """
@@ -67,7 +68,7 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
     timeout = aiohttp.ClientTimeout(total=None)  # each POST has its own limits, on the clock
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
         world = _build(options, clock, session, background)
-        maker = Maker(options, world.store, clock)
+        maker = Maker(options, world.store, world.clock, clock)
         runner = web.AppRunner(
             _application(world, maker),
             access_log=None,
@@ -94,18 +95,22 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
 
 
 def _build(options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background) -> World:
+    """Waits and limits go by the emulator's own `clock`, whatever Graph takes for the time."""
     tenants = Tenants(options.tenants)
-    subscriptions = Subscriptions(options, clock, tenants.is_consented)
+    faults = Faults(options.seed, clock, options.faults)
+    shown = ShownClock(clock, faults)
+    subscriptions = Subscriptions(options, shown, tenants.is_consented)
     return World(
         options=options,
-        clock=clock,
+        clock=shown,
         tenants=tenants,
-        tokens=Tokens(tenants, clock, options.token_seconds),
-        store=Store(clock),
+        tokens=Tokens(tenants, shown, options.token_seconds),
+        store=Store(shown),
         subscriptions=subscriptions,
-        delivery=Delivery(options.delivery, clock, subscriptions, session, background, options.seed),
+        delivery=Delivery(options.delivery, clock, subscriptions, session, background, faults, options.seed),
         counters=Counters(options.limits, clock),
-        faults=Faults(options.seed),
+        faults=faults,
+        journal=Journal(clock),
         bodies=BodyCache(options.body_cache_bytes),
         skip_tokens=SkipTokens(options.seed),
     )

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from service.clock import Clock, iso
 from service.emulator.bodies import GZIP_LEAST_BYTES, Body, BodyCache
 from service.emulator.delivery import Delivery
 from service.emulator.faults import Faults
+from service.emulator.journal import Journal
 from service.emulator.limits import Counters
 from service.emulator.odata import SkipTokens
 from service.emulator.options import EmulatorOptions
@@ -32,6 +34,7 @@ class World:
 
     options: EmulatorOptions
     clock: Clock
+    """What Graph takes for the time; a scripted fault may put it wrong."""
     tenants: Tenants
     tokens: Tokens
     store: Store
@@ -39,6 +42,7 @@ class World:
     delivery: Delivery
     counters: Counters
     faults: Faults
+    journal: Journal
     bodies: BodyCache
     skip_tokens: SkipTokens
 
@@ -135,6 +139,7 @@ def common_headers(request: web.Request) -> dict[str, str]:
         "request-id": request_id,
         "client-request-id": request.headers.get("client-request-id", request_id),
         "x-ms-ags-diagnostic": DIAGNOSTIC,
+        "Date": formatdate(world(request).clock.now(), usegmt=True),
     }
 
 

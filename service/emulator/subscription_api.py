@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from service.emulator import odata
-from service.emulator.misbehaviour import misbehave
+from service.emulator.misbehaviour import answer
 from service.emulator.site import PRINCIPAL, Handler, admit, json_reply, own_root, read_object, world
 from service.emulator.store import Announcement
 from service.emulator.subscriptions import Subscription
@@ -16,10 +16,10 @@ def guarded(handler: Handler) -> Handler:
     """A token first, then scripted faults."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        admit(request, needs_token=True, needs_consent=False)
-        if rule := world(request).faults.strike("subscriptions", _principal(request).tenant_id):
-            return await misbehave(rule, request, handler)
-        return await handler(request)
+        with world(request).journal.noted("subscriptions") as visit:
+            admit(request, needs_token=True, needs_consent=False)
+            visit.tenant_id = _principal(request).tenant_id
+            return await answer(request, visit, handler)
 
     return serve
 

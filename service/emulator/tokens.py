@@ -59,6 +59,7 @@ class Tokens:
         self._clock = clock
         self._lifetime_seconds = lifetime_seconds
         self._issued: dict[str, tuple[Principal, float]] = {}
+        self._next_lifetime: float | None = None
         self.issued_count = 0
 
     def issue(self, tenant: str, form: Mapping[str, str], own_root: str) -> dict[str, Any]:
@@ -84,6 +85,10 @@ class Tokens:
             raise unauthenticated("Lifetime validation failed, the token is expired.")
         return principal
 
+    def lifetime_of_next(self, seconds: float) -> None:
+        """The next token that is issued lives so long, and says so."""
+        self._next_lifetime = seconds
+
     def expire_all(self) -> int:
         """Every token issued so far is expired from now on; how many there were."""
         now = self._clock.now()
@@ -92,15 +97,17 @@ class Tokens:
 
     def grant(self, principal: Principal) -> dict[str, Any]:
         """A new token, as the reply that carries it."""
-        now = self._clock.now()
+        now, lifetime = self._clock.now(), self._lifetime_seconds
+        if self._next_lifetime is not None:
+            lifetime, self._next_lifetime = self._next_lifetime, None
         # Expired ones stay known for a while, to be told apart from invented ones.
         self._issued = {
             token: (whose, end) for token, (whose, end) in self._issued.items() if now < end + self._lifetime_seconds
         }
         token = "emulator-" + secrets.token_urlsafe(32)
-        self._issued[token] = (principal, now + self._lifetime_seconds)
+        self._issued[token] = (principal, now + lifetime)
         self.issued_count += 1
-        seconds = max(1, int(self._lifetime_seconds) - 1)
+        seconds = max(1, int(lifetime) - 1)
         return {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}
 
 

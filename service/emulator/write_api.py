@@ -13,7 +13,8 @@ from aiohttp import web
 from service.clock import iso
 from service.emulator import odata
 from service.emulator.bodies import render
-from service.emulator.read_api import asked_of, guarded, readable_call
+from service.emulator.pages import asked_of
+from service.emulator.read_api import guarded, readable_call
 from service.emulator.refusals import Refusal, bad_request, not_found
 from service.emulator.shapes import SEGMENT, SESSION, read_resource
 from service.emulator.site import JSON_TYPE, admit, json_reply, read_body, world

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from service.clock import Clock
-from service.emulator.faults import Rule
 from service.emulator.options import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_TENANT_ID, Limits, TenantOptions
-from service.emulator.store import Call
 from service.errors import GraphUnavailable, RecordNotFound, TenantMustWait
 from service.graph.client import Fetched, RecordChanged
 from service.settings import Secret, Tenant
@@ -35,20 +33,6 @@ async def reading(settings: dict[str, Any] | None = None, **options: Any) -> Asy
 def sizes(fetched: Fetched) -> tuple[int, int]:
     """Sessions and participants."""
     return len(fetched.record.sessions or []), len(fetched.record.participants_v2 or [])
-
-
-def new_version_with_every_page(emulator: Client, call: Call) -> None:
-    """Whoever asks for more sessions sees a newer version than before."""
-    here = emulator.emulator.world
-    strike = here.faults.strike
-
-    def new_version(kind: str, tenant_id: str = "", call_id: str = "") -> Rule | None:
-        if kind == "sessions":
-            record = make_record(here.clock, sessions=61)
-            emulator.emulator.store.add_version(call, {**record, "id": call.id, "version": call.current.number + 1})
-        return strike(kind, tenant_id, call_id)
-
-    here.faults.strike = new_version  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("form", ["plain", "metadata"])
@@ -114,7 +98,7 @@ async def test_a_record_that_keeps_changing_is_left_for_later() -> None:
     """Restarts are bounded; the lane comes back with its own wait."""
     async with reading() as (emulator, world):
         call = add_record(emulator, sessions=61)
-        new_version_with_every_page(emulator, call)
+        await emulator.post("/emulator/faults", {"kind": "sessions", "action": "new-version"})
         with pytest.raises(RecordChanged):
             await world.fetch(call.id, DEMO)
 
