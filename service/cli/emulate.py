@@ -16,6 +16,8 @@ from service.clock import Clock, iso
 from service.emulator.fault_file import read_faults
 from service.emulator.odata import GUID
 from service.emulator.options import (
+    ADMINISTRATOR_ID,
+    ADMINISTRATOR_SECRET,
     DEMO_CLIENT_ID,
     DEMO_CLIENT_SECRET,
     DEMO_TENANT_ID,
@@ -159,6 +161,7 @@ def introduction(emulator: Emulator, tls: TlsFolder | None = None) -> list[str]:
         f"  {len(calls)} calls, {options.rate:g} new ones a second, clock speed {emulator.world.clock.speed:g}",
     ]
     lines += [f"  tenant {one.name} {one.id}" for one in options.tenants]
+    lines += [f"  administrator of its directory {ADMINISTRATOR_ID}, secret {ADMINISTRATOR_SECRET}"]
     if rules := emulator.world.faults.rules:
         lines.append(f"  scripted faults: {', '.join(rule.action for rule in rules)}; {url}/emulator/faults")
     if calls:

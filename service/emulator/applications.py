@@ -3,7 +3,10 @@ whether a token request proves that it comes from the application.
 """
 
 import hmac
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from service.emulator.entra import LoginRefusal, invalid_client
 from service.emulator.options import Federation, TenantOptions
@@ -11,12 +14,28 @@ from service.emulator.options import Federation, TenantOptions
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
+@dataclass(frozen=True)
+class Note:
+    """What the directory remembers of one credential beside the credential itself."""
+
+    key_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    name: str | None = None
+    start: float = 0.0
+    """Unix seconds of the emulator's clock."""
+
+
 class Application:
     """One application in one tenant."""
 
-    def __init__(self, tenant: TenantOptions) -> None:
+    def __init__(
+        self, tenant: TenantOptions, display_name: str = "emulated application", created_at: float = 0.0
+    ) -> None:
+        """`tenant` gives the ids and the credentials that it begins with."""
         self.client_id = tenant.client_id
-        self.tenant_name = tenant.name
+        self.object_id = str(uuid.uuid4())
+        self.created_at = created_at
+        self.properties: dict[str, Any] = {"displayName": display_name, "signInAudience": "AzureADMyOrg"}
+        """What an administrator set, under Graph's names (https://learn.microsoft.com/graph/api/resources/application)."""
         self.secrets: dict[str, float | None] = {}
         """Secret → when it expires, Unix seconds of the emulator's clock, or None."""
         if tenant.client_secret:
@@ -24,13 +43,17 @@ class Application:
         self.certificates: list[str] = list(tenant.certificates)
         """PEM."""
         self.federations: list[Federation] = list(tenant.federations)
+        self._notes: dict[str, Note] = {}
         self._used: dict[str, float] = {}
+
+    def note(self, credential: str, note: Note | None = None) -> Note:
+        """What is remembered of a secret, a certificate (PEM) or `issuer subject`; a given note replaces it."""
+        if note is not None:
+            self._notes[credential] = note
+        return self._notes.setdefault(credential, Note())
 
     def check(self, form: Mapping[str, str], login: str, now: float) -> None:
         """LoginRefusal unless the request is the application's. `login`: scheme, host and tenant that were asked."""
-        if form["client_id"].lower() != self.client_id.lower():
-            message = f"Application with identifier '{form['client_id']}' was not found in the directory "
-            raise LoginRefusal(400, "unauthorized_client", 700016, message + f"'{self.tenant_name}'.")
         if form.get("client_assertion"):
             self._check_assertion(form, login, now)
         elif form.get("client_secret"):

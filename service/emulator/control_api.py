@@ -14,6 +14,7 @@ from service.emulator.making import MAKER, CallWish
 from service.emulator.refusals import bad_request, not_found
 from service.emulator.site import json_reply, read_object, world
 from service.emulator.store import Call
+from service.emulator.tokens import Principal
 
 CALL_FIELDS = {
     "kind": str,
@@ -96,7 +97,7 @@ async def get_status(request: web.Request) -> web.StreamResponse:
             "id": tenant.id,
             "name": tenant.name,
             "clientId": tenant.client_id,
-            "consented": here.tenants.is_consented(tenant.id),
+            "consented": here.tenants.is_consented(Principal(tenant.id, tenant.client_id)),
         }
         for tenant in here.tenants.all
     ]

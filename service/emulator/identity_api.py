@@ -10,7 +10,7 @@ from aiohttp import web
 
 from service.emulator.options import Machine
 from service.emulator.site import json_reply, own_root, world
-from service.emulator.tokens import GRAPH_ROOTS, Principal
+from service.emulator.tokens import GRAPH_ROOTS
 
 IMDS_VERSION = "2018-02-01"
 APP_SERVICE_VERSION = "2019-08-01"
@@ -51,7 +51,7 @@ def _answer(request: web.Request, version: str, *, is_app_service: bool) -> web.
         token = identity_token(root, home.id, identity, resource, here.clock.now(), seconds)
         life = int(seconds)
     elif resource.rstrip("/") in (*GRAPH_ROOTS, root):
-        reply = here.tokens.grant(Principal(home.id.lower(), identity.lower()))
+        reply = here.tokens.grant(home.id, identity)
         token, life = str(reply["access_token"]), int(reply["expires_in"])
     else:
         return _refusal("invalid_resource", f"AADSTS500011: The resource principal named {resource} was not found.")

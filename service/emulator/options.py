@@ -8,6 +8,8 @@ from typing import Any, Literal
 DEMO_TENANT_ID = "c0ffee00-1111-4222-8333-444455556666"
 DEMO_CLIENT_ID = "11111111-2222-4333-8444-555555555555"
 DEMO_CLIENT_SECRET = "emulator-secret"  # noqa: S105 - stands in the README; opens nothing but the emulator
+ADMINISTRATOR_ID = "aaaaaaaa-1111-4222-8333-444455556666"
+ADMINISTRATOR_SECRET = "administrator-secret"  # noqa: S105 - as above
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class TenantOptions:
     federations: tuple[Federation, ...] = ()
     consented: bool = True
     """Whether an administrator granted `CallRecords.Read.All`; without it reads answer 403."""
+    administrator_id: str = ADMINISTRATOR_ID
+    """Client id of whom the directory obeys: an application of the administrator's with the rights of one."""
+    administrator_secret: str = ADMINISTRATOR_SECRET
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ from service.clock import Clock
 from service.emulator import (
     application_api,
     control_api,
+    directory_api,
     identity_api,
     login_api,
     read_api,
+    registration_api,
     subscription_api,
     write_api,
 )
@@ -96,10 +98,10 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
 
 def _build(options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background) -> World:
     """Waits and limits go by the emulator's own `clock`, whatever Graph takes for the time."""
-    tenants = Tenants(options.tenants)
     faults = Faults(options.seed, clock, options.faults)
     shown = ShownClock(clock, faults)
-    subscriptions = Subscriptions(options, shown, tenants.is_consented)
+    tenants = Tenants(options.tenants, options.machine, shown)
+    subscriptions = Subscriptions(options, shown, tenants)
     return World(
         options=options,
         clock=shown,
@@ -120,7 +122,8 @@ def _application(world: World, maker: Maker) -> web.Application:
     app = web.Application(middlewares=[graph_manners], client_max_size=LARGEST_REQUEST_BYTES)
     app[WORLD] = world
     app[MAKER] = maker
-    for room in (control_api, application_api, read_api, write_api, subscription_api, login_api, identity_api):
+    rooms = [control_api, application_api, read_api, write_api, subscription_api, login_api, identity_api]
+    for room in [*rooms, directory_api, registration_api]:
         app.add_routes(room.routes())
     return app
 

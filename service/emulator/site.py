@@ -113,7 +113,7 @@ def admit(request: web.Request, needs_token: bool, needs_consent: bool = True) -
         return
     principal = here.tokens.principal(header)
     request[PRINCIPAL] = principal
-    if needs_consent and not here.tenants.is_consented(principal.tenant_id):
+    if needs_consent and not here.tenants.may_read(principal):
         raise forbidden("Insufficient privileges to complete the operation: CallRecords.Read.All is not granted.")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from service.emulator import odata
+from service.emulator.directory import READ_CALLS
 from service.emulator.misbehaviour import answer
 from service.emulator.site import PRINCIPAL, Handler, admit, json_reply, own_root, read_object, world
 from service.emulator.store import Announcement
@@ -97,7 +98,7 @@ def _principal(request: web.Request) -> Principal:
     """Whose subscriptions; with `open` and no token the first tenant's application."""
     principal = request[PRINCIPAL]
     first = world(request).tenants.all[0]
-    return principal or Principal(first.id.lower(), first.client_id.lower())
+    return principal or Principal(first.id.lower(), first.client_id.lower(), frozenset({READ_CALLS}))
 
 
 def _entity(request: web.Request, one: Subscription, with_client_state: bool = False) -> dict[str, Any]:

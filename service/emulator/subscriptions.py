@@ -7,7 +7,7 @@ Choices where Graph's documents are silent: `clientState` comes back in the answ
 import ipaddress
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from service.clock import Clock, from_iso, iso
 from service.emulator.options import EmulatorOptions
 from service.emulator.refusals import Refusal, bad_request, forbidden, not_found
-from service.emulator.tokens import Principal
+from service.emulator.tokens import Principal, Tenants
 
 LONGEST_SECONDS = 4_230 * 60.0  # graph-contract 1.4
 SHORTEST_SECONDS = 45 * 60.0
@@ -103,10 +103,10 @@ class Wish:
 class Subscriptions:
     """All subscriptions that have not expired."""
 
-    def __init__(self, options: EmulatorOptions, clock: Clock, is_consented: Callable[[str], bool]) -> None:
+    def __init__(self, options: EmulatorOptions, clock: Clock, tenants: Tenants) -> None:
         self._options = options
         self._clock = clock
-        self._is_consented = is_consented
+        self._tenants = tenants
         self._all: dict[str, Subscription] = {}
 
     def live(self) -> Iterator[Subscription]:
@@ -129,7 +129,7 @@ class Subscriptions:
 
     def check_new(self, principal: Principal, body: Mapping[str, Any]) -> Wish:
         """What a POST asks for, or the refusal Graph gives before it tries the handshake."""
-        if not self._is_consented(principal.tenant_id):
+        if not self._tenants.may_read(principal):
             message = "Operation: Create; Exception: [Status Code: Forbidden; Reason: The application does not have "
             raise Refusal(403, "ExtensionError", message + "permission CallRecords.Read.All for the resource.]")
         wish = read_wish(body, self._clock.now())
@@ -203,7 +203,7 @@ class Subscriptions:
 
     def may_deliver(self, one: Subscription) -> bool:
         """Whether the token behind it still counts; otherwise notices wait (graph-contract 3.4)."""
-        return one.authorized_until > self._clock.now() and self._is_consented(one.principal.tenant_id)
+        return one.authorized_until > self._clock.now() and self._tenants.is_consented(one.principal)
 
     def exists(self, subscription_id: str) -> bool:
         """Neither deleted nor expired."""
@@ -214,7 +214,7 @@ class Subscriptions:
         """Those to be sent `reauthorizationRequired` now; each comes again until it is renewed."""
         now, due = self._clock.now(), []
         for one in self.live():
-            is_revoked = not self._is_consented(one.principal.tenant_id)
+            is_revoked = not self._tenants.is_consented(one.principal)
             if one.lifecycle_url and now >= one.lifecycle_due and (is_revoked or now >= self._warn_from(one)):
                 one.lifecycle_due = now + self._options.reauthorize_repeat_seconds
                 due.append(one)
@@ -231,7 +231,7 @@ class Subscriptions:
         one.lifecycle_due = 0.0
 
     def _require_consent(self, principal: Principal) -> None:
-        if not self._is_consented(principal.tenant_id):
+        if not self._tenants.may_read(principal):
             raise forbidden("The application does not have permission CallRecords.Read.All for the resource.")
 
     def _require_lifecycle(self, one: Subscription, expires_at: float) -> None:

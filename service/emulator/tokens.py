@@ -5,13 +5,14 @@ Source: graph-contract 10 and https://learn.microsoft.com/entra/identity-platfor
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.clock import Clock
 from service.emulator.applications import Application
-from service.emulator.entra import LoginRefusal
-from service.emulator.options import TenantOptions
+from service.emulator.directory import READ_CALLS, Directory
+from service.emulator.entra import LoginRefusal, invalid_client
+from service.emulator.options import Machine, TenantOptions
 from service.emulator.refusals import unauthenticated
 
 GRAPH_ROOTS = ("https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us")
@@ -23,32 +24,49 @@ class Principal:
 
     tenant_id: str
     client_id: str
+    roles: frozenset[str] = field(default=frozenset(), compare=False)
+    """App roles that were granted when the token was issued: a later grant needs a later token."""
 
 
 class Tenants:
-    """The tenants by id and name, and whose administrators consented."""
+    """The tenants by id and name, each with its directory."""
 
-    def __init__(self, tenants: tuple[TenantOptions, ...]) -> None:
+    def __init__(self, tenants: tuple[TenantOptions, ...], machine: Machine | None, clock: Clock) -> None:
+        """The machine's identities belong to the first tenant."""
         self.all = tenants
+        self._clock = clock
         self._by_name = {name.lower(): tenant for tenant in tenants for name in (tenant.id, tenant.name)}
-        self._consented = {tenant.id.lower(): tenant.consented for tenant in tenants}
-        self._applications = {tenant.id.lower(): Application(tenant) for tenant in tenants}
+        self._directories = {
+            tenant.id.lower(): Directory(tenant, None if number else machine, clock.now())
+            for number, tenant in enumerate(tenants)
+        }
 
     def find(self, id_or_name: str) -> TenantOptions | None:
         """By id, name or `{name}.onmicrosoft.com`."""
         return self._by_name.get(id_or_name.lower().removesuffix(".onmicrosoft.com"))
 
-    def application(self, tenant_id: str) -> Application:
-        """The tenant's registered application. KeyError for a tenant that is not there."""
-        return self._applications[tenant_id.lower()]
+    def directory(self, tenant_id: str) -> Directory:
+        """KeyError for a tenant that is not there."""
+        return self._directories[tenant_id.lower()]
 
-    def is_consented(self, tenant_id: str) -> bool:
-        """Whether `CallRecords.Read.All` is granted now."""
-        return self._consented.get(tenant_id.lower(), False)
+    def application(self, tenant_id: str) -> Application:
+        """The application that the tenant began with. KeyError for a tenant that is not there."""
+        return self.directory(tenant_id).application
+
+    def may_read(self, principal: Principal) -> bool:
+        """Whether the token has `CallRecords.Read.All`, and it is granted still."""
+        return READ_CALLS in principal.roles and self.is_consented(principal)
+
+    def is_consented(self, principal: Principal) -> bool:
+        """Whether `CallRecords.Read.All` is granted now, whatever the token says."""
+        return READ_CALLS in self.directory(principal.tenant_id).roles_of(principal.client_id)
 
     def set_consent(self, tenant_id: str, is_consented: bool) -> None:
-        """An administrator grants or revokes; it holds from the next request on."""
-        self._consented[tenant_id.lower()] = is_consented
+        """An administrator grants to the application that the tenant began with, or revokes from all of them.
+
+        A grant counts from the next token on; a revocation at once.
+        """
+        self.directory(tenant_id).set_consent(is_consented, self._clock.now())
 
 
 class Tokens:
@@ -69,9 +87,13 @@ class Tokens:
             raise LoginRefusal(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
         _check_grant(form)
         login = f"{own_root}/{tenant}"
-        self._tenants.application(options.id).check(form, login, self._clock.now())
+        directory, client_id = self._tenants.directory(options.id), form["client_id"]
+        _application(directory, client_id).check(form, login, self._clock.now())
+        if directory.principal_of(client_id) is None:
+            message = f"The client application {client_id} is missing service principal in the tenant {options.id}."
+            raise invalid_client(7000229, message)
         _check_scope(form["scope"], own_root)
-        return self.grant(Principal(options.id.lower(), options.client_id.lower()))
+        return self.grant(options.id, client_id)
 
     def principal(self, authorization: str | None) -> Principal:
         """Whose the `Authorization` header's token is; 401 when absent, unknown or expired."""
@@ -95,8 +117,10 @@ class Tokens:
         self._issued = {token: (principal, min(now, end)) for token, (principal, end) in self._issued.items()}
         return len(self._issued)
 
-    def grant(self, principal: Principal) -> dict[str, Any]:
-        """A new token, as the reply that carries it."""
+    def grant(self, tenant_id: str, client_id: str) -> dict[str, Any]:
+        """A new token with what is granted now, as the reply that carries it."""
+        roles = self._tenants.directory(tenant_id).roles_of(client_id)
+        principal = Principal(tenant_id.lower(), client_id.lower(), roles)
         now, lifetime = self._clock.now(), self._lifetime_seconds
         if self._next_lifetime is not None:
             lifetime, self._next_lifetime = self._next_lifetime, None
@@ -109,6 +133,14 @@ class Tokens:
         self.issued_count += 1
         seconds = max(1, int(lifetime) - 1)
         return {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}
+
+
+def _application(directory: Directory, client_id: str) -> Application:
+    found = directory.application_of(client_id)
+    if found is None:
+        message = f"Application with identifier '{client_id}' was not found in the directory '{directory.tenant.name}'."
+        raise LoginRefusal(400, "unauthorized_client", 700016, message)
+    return found
 
 
 def _check_grant(form: Mapping[str, str]) -> None:

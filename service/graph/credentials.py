@@ -42,6 +42,7 @@ HINTS: Final = {
     7000215: "the client_secret is wrong: it must be the secret's value, not its id",
     7000218: "the login saw neither a secret nor an assertion",
     7000222: "the client_secret has expired: make a new one",
+    7000229: "client_id has no service principal in this tenant: say az ad sp create --id with it",
     7000274: "the certificate is not within its validity period: check this machine's clock, or renew it",
     7000277: "the certificate is revoked",
     7002138: "the federated credential's subject differs from the token's in upper and lower case",

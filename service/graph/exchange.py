@@ -234,6 +234,8 @@ class Exchange:
             case "unauthorized":
                 self._renew_token(bad, subject, token, tries)
             case "forbidden":
+                # What is granted stands in the token: one from before the consent is refused until it ends.
+                self._tokens.invalidate(subject.tenant, token)
                 raise self._must_wait(subject, "forbidden", None, CONSENT)
             case "throttled":
                 seconds = None if bad.retry_after_seconds is None else max(1.0, bad.retry_after_seconds)

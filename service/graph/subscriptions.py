@@ -18,6 +18,7 @@ from service.errors import GraphUnavailable
 from service.graph.auth import Tokens
 from service.graph.body import BodyCut, BodyTooLarge, read_body
 from service.graph.subscription import (
+    ConsentMissing,
     Kind,
     NewSubscription,
     Subscription,
@@ -113,13 +114,19 @@ class Subscriptions:
         return answer
 
     async def _request(self, kind: Kind, tenant: Tenant, method: str, url: str, body: object) -> bytes:
-        """A good answer's body. A refused token is replaced once: it may have been revoked before its time."""
+        """A good answer's body. A refused token is replaced once: it may have been revoked before its time.
+
+        One that lacks the permission is forgotten: what is granted meanwhile stands in the next one alone.
+        """
         token = await self._tokens.token(tenant)
         status, headers, answer = await self._exchange(token, method, url, body)
         if status == 401:
             self._tokens.invalidate(tenant, token)
-            status, headers, answer = await self._exchange(await self._tokens.token(tenant), method, url, body)
+            token = await self._tokens.token(tenant)
+            status, headers, answer = await self._exchange(token, method, url, body)
         if error := interpret(kind, status, headers, answer, self._clock.now()):
+            if isinstance(error, ConsentMissing):
+                self._tokens.invalidate(tenant, token)
             raise error
         return answer
 

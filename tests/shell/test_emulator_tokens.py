@@ -82,15 +82,19 @@ async def test_a_token_expires() -> None:
 
 
 async def test_without_consent_reads_are_403_until_it_is_given() -> None:
-    """An administrator grants through the control site."""
+    """Granted on the control site, it stands in tokens issued from then on. Revoking is at once."""
     tenant = TenantOptions(consented=False)
     async with emulated(tenants=(tenant,)) as client:
         before = await client.get(RECORDS)
         await client.patch("/emulator/tenants/contoso", {"consented": True})
+        stale = await client.get(RECORDS)
+        await client.log_in()
         after = await client.get(RECORDS)
+        await client.patch("/emulator/tenants/contoso", {"consented": False})
+        revoked = await client.get(RECORDS)
 
         assert (before.status, before.code) == (403, "Forbidden")
-        assert after.status == 200
+        assert [stale.status, after.status, revoked.status] == [403, 200, 403]
 
 
 async def test_a_tenant_sees_only_its_own_records() -> None:

@@ -20,12 +20,16 @@ SHORT_WINDOW_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def reading(settings: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[tuple[Client, World]]:
+async def reading(
+    settings: dict[str, Any] | None = None, speed: float = 10, **options: Any
+) -> AsyncIterator[tuple[Client, World]]:
     """An emulator, and a client of call records that shares its clock. A busy machine is no timeout."""
-    clock = Clock(speed=10)
+    clock = Clock(speed)
     async with (
         emulated(clock, **options) as emulator,
-        world_of(emulator.emulator.url, clock, **{"request_timeout_seconds": 100.0, **(settings or {})}) as world,
+        world_of(
+            emulator.emulator.url, clock, **{"request_timeout_seconds": 10.0 * speed, **(settings or {})}
+        ) as world,
     ):
         yield emulator, world
 
@@ -148,6 +152,19 @@ async def test_missing_consent_makes_the_tenant_wait_and_says_what_is_missing() 
             await world.fetch(call.id, DEMO)
 
         assert refused.value.cause == "forbidden"
+
+
+async def test_consent_that_is_given_counts_with_the_next_request() -> None:
+    """What is granted stands in the token: after a 403 the next request asks for a new one, not an hour later."""
+    async with reading(tenants=(TenantOptions(consented=False),), speed=40) as (emulator, world):
+        call = add_record(emulator)
+        with pytest.raises(TenantMustWait) as refused:
+            await world.fetch(call.id, DEMO)
+        emulator.emulator.world.tenants.set_consent(DEMO.id, is_consented=True)
+        await world.clock.sleep(refused.value.wait_seconds)
+
+        assert (await world.fetch(call.id, DEMO)).record.id == call.id
+        assert world.outcomes("token") == {"ok": 2}
 
 
 @pytest.mark.parametrize("action", ["cut", "cut-gzip", "html"])
