@@ -1,4 +1,4 @@
-# One word each: make demo, make test, make check, make bench, make lock. Needs make, Python 3.11 or later with venv, and
+# One word each: make demo, make test, make check, make fuzz, make bench, make lock. Needs make, Python 3.11 or later with venv, and
 # a package index; no root, no Docker, no Java. ARGS goes to the program: make demo ARGS="--calls 50 --keep".
 
 SHELL := /bin/bash
@@ -15,12 +15,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # What develop.txt holds includes what demo.txt holds, in the same versions: who has the first needs no second.
 DEMO := $(if $(wildcard $(VENV)/develop.installed),$(VENV)/develop.installed,$(VENV)/demo.installed)
 
-.PHONY: help demo test check bench lock lock-kafka clean
+.PHONY: help demo test check fuzz bench lock lock-kafka clean
 
 help:
 	@echo 'make demo    see it work: Kafka, a stand-in for Graph and the service, on this machine (ARGS="--calls 50")'
 	@echo 'make test    every test, with a real Kafka (ARGS="-k lane")'
 	@echo 'make check   style, types, direction of imports'
+	@echo 'make fuzz    every fuzz target for a minute (ARGS="record --seconds 600")'
 	@echo 'make bench   the benchmarks'
 	@echo 'make lock    writes requirements/ anew from pyproject.toml'
 	@echo 'make clean   removes .venv and what tools left'
@@ -36,6 +37,9 @@ check: $(VENV)/develop.installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
 	@$(BIN)/lint-imports
+
+fuzz: $(VENV)/develop.installed
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/develop.installed
 	@$(BIN)/python -m bench $(ARGS)

@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -34,7 +33,7 @@ from service.graph.subscription import (
 from service.graph.subscriptions import Subscriptions
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
-from service.notification import Gatekeeper, LifecycleEvent
+from service.notification import Gatekeeper, read_event
 from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
 from service.stream.connect import NEVER_MS, client_options, close_consumer
@@ -50,7 +49,6 @@ RENEWED_RECENTLY_SECONDS = 600.0
 RENEWING_EVENTS = ("reauthorizationRequired",)
 
 log = structlog.get_logger()
-_event = msgspec.json.Decoder(LifecycleEvent)
 
 
 async def keep(
@@ -255,9 +253,8 @@ class _Keeper:
                 await consumer.commit()
 
     def _note(self, value: bytes | None, by_id: dict[str, _Tending]) -> None:
-        try:
-            event = _event.decode(value or b"")
-        except msgspec.DecodeError:
+        event = read_event(value)
+        if event is None:
             log.warning("a record in the lifecycle topic is no lifecycle event; it is passed over")
             return
         one = by_id.get(event.tenant_id)

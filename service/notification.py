@@ -123,8 +123,9 @@ _collection = msgspec.json.Decoder(_Collection)
 _item = msgspec.json.Decoder(_Item)
 _resource_data = msgspec.json.Decoder(_ResourceData)
 _string = msgspec.json.Decoder(str)
+_event = msgspec.json.Decoder(LifecycleEvent)
 # What msgspec raises for bytes that are not what was asked for; RecursionError for brackets without end.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Gatekeeper:
@@ -167,7 +168,7 @@ def decode_collection(body: bytes) -> list[msgspec.Raw]:
         return _collection.decode(body).value
     except msgspec.ValidationError:
         raise NotACollection("not_a_collection", "The body is no object whose `value` is a list.") from None
-    except _UNREADABLE:
+    except UNREADABLE:
         raise NotACollection("not_json", "The body is not JSON.") from None
 
 
@@ -180,7 +181,7 @@ def judge(
     """
     try:
         item = _item.decode(raw_item)
-    except _UNREADABLE:
+    except UNREADABLE:
         return Refused("malformed")
     tenant_id = _text(item.tenant_id).lower()
     is_authentic = gatekeeper.accepts(tenant_id, _text(item.client_state))
@@ -201,6 +202,14 @@ def judge(
         change_type=_label(item.change_type),
         subscription_id=_guid(item.subscription_id),
     )
+
+
+def read_event(value: bytes | None) -> LifecycleEvent | None:
+    """A record of the lifecycle topic; None for anything that is no lifecycle event."""
+    try:
+        return _event.decode(value or b"")
+    except UNREADABLE:
+        return None
 
 
 def is_guid(text: str) -> bool:
@@ -249,7 +258,7 @@ def _call_id(item: _Item) -> str | Refused:
 def _resource_id(resource_data: msgspec.Raw) -> msgspec.Raw:
     try:
         return _resource_data.decode(resource_data).id
-    except _UNREADABLE:
+    except UNREADABLE:
         return msgspec.Raw()
 
 
@@ -257,7 +266,7 @@ def _text(raw: msgspec.Raw) -> str:
     """The text in a field; empty when it is absent, null or of another type."""
     try:
         return _string.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
 
 

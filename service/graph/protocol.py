@@ -183,6 +183,11 @@ def next_list_page(link: str, root_url: str) -> str:
     return _checked(link, root_url, rf"{re.escape(API)}(?:\(\))?", "the list of call records")
 
 
+def next_subscription_page(link: str, root_url: str) -> str:
+    """The address of the next page of the list of subscriptions, as Graph wrote it; RefusedLink for any other place."""
+    return _checked(link, root_url, r"/v1\.0/subscriptions(?:\(\))?", "the list of subscriptions")
+
+
 def _checked(link: str, root_url: str, path_pattern: str, place: str) -> str:
     """The token travels with the request: scheme, host and port must be the configured root's, the path must match.
 

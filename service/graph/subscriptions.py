@@ -8,15 +8,16 @@ Never reauthorize and renew one subscription within 10 minutes; renewing does bo
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable
 from service.graph.auth import Tokens
 from service.graph.body import BodyCut, BodyTooLarge, read_body
+from service.graph.protocol import RefusedLink, next_subscription_page
 from service.graph.subscription import (
     ConsentMissing,
     Kind,
@@ -27,6 +28,7 @@ from service.graph.subscription import (
     is_subscription_id,
 )
 from service.metrics import Metrics
+from service.notification import UNREADABLE
 from service.settings import Tenant
 
 # Creating waits for two handshakes of up to 10 s each (graph-contract 2). Real seconds.
@@ -97,9 +99,10 @@ class Subscriptions:
 
     def _checked(self, link: str | None) -> str | None:
         """A link that leads to another host would carry our token there."""
-        if link is not None and urlsplit(link)[:2] != urlsplit(self._base)[:2]:
-            raise GraphUnavailable("The list of subscriptions links to another host.")
-        return link
+        try:
+            return None if link is None else next_subscription_page(link, self._base)
+        except RefusedLink as exc:
+            raise GraphUnavailable(f"A next link of the list of subscriptions was refused: {exc}.") from None
 
     async def _call(
         self, kind: Kind, tenant: Tenant, method: str, url: str, read: Callable[[bytes], T], body: object = None
@@ -145,7 +148,7 @@ class Subscriptions:
         try:
             async with self._http.request(
                 method,
-                url,
+                URL(url, encoded=True),  # a next link goes out as Graph wrote it
                 data=payload,
                 headers=headers,
                 allow_redirects=False,
@@ -176,14 +179,14 @@ def _outcome(status: int) -> str:
 def _one(answer: bytes) -> Subscription:
     try:
         return msgspec.json.decode(answer, type=Subscription)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise GraphUnavailable("Graph answered with something that is no subscription.") from None
 
 
 def _page(answer: bytes) -> _Page:
     try:
         return msgspec.json.decode(answer, type=_Page)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise GraphUnavailable("Graph answered with something that is no list of subscriptions.") from None
 
 
@@ -193,6 +196,6 @@ def _readable(items: list[msgspec.Raw]) -> list[Subscription]:
     for raw in items:
         try:
             found.append(msgspec.json.decode(raw, type=Subscription))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
     return found

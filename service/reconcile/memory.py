@@ -10,11 +10,13 @@
 Everything that changed since the last transaction is written together with `inbox`, so nothing is counted twice.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterable
 
 import msgspec
 
+from service.notification import UNREADABLE
 from service.reconcile.hours import DAY_HOURS, OLDEST_AGE_DAYS, Hour, Job, Seen, TenantHours, day_number, day_text
 from service.stream.inbox import JobRequest, LookKey, Report, Tally, unix_or_zero
 
@@ -53,7 +55,8 @@ class Memory:
         """Takes one record of the state topic, in order. What is not understood, a newer release wrote: passed over."""
         text = (key or b"").decode("utf-8", "replace")
         if text == INBOX_KEY:
-            self.inbox_offset = msgspec.json.decode(value, type=_Inbox).offset if value else 0
+            with contextlib.suppress(*UNREADABLE):
+                self.inbox_offset = msgspec.json.decode(value, type=_Inbox).offset if value else 0
             return
         tenant_id, _, rest = text.partition("/")
         tenant = self.tenants.get(tenant_id)
@@ -62,10 +65,8 @@ class Memory:
         if tenant is None:
             return
         kind, _, name = rest.partition("/")
-        try:
+        with contextlib.suppress(*UNREADABLE):
             _load(tenant, kind, name, value)
-        except msgspec.DecodeError:
-            return
 
     # ---- changing -------------------------------------------------------------------------------------------------
 

@@ -294,7 +294,7 @@ def _accept_record(document: dict[str, Any], walk: Walk) -> dict[str, Any]:
     A whole number of 64 bits, or the digits of one in text.
     """
     identifier, version = document.get("id"), document.get("version")
-    if identifier is None or identifier == "" or isinstance(identifier, dict | list):
+    if not identifier or isinstance(identifier, dict | list | float | bool):
         _refuse("no_id", document)
     if isinstance(version, str) and re.fullmatch(r"[0-9]{1,18}", version):
         walk.note(Place("version", "version"), "wrong_type", version)

@@ -268,6 +268,7 @@ def _struct_reader(cls: type[msgspec.Struct]) -> Reader:
     return read
 
 
+@cache
 def _fields(cls: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
     struct = inspect.type_info(cls)
     assert isinstance(struct, inspect.StructType)  # noqa: S101  cls is a Struct; the check is for the type checker

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from service.clock import from_iso
+from service.notification import UNREADABLE
 from service.stream.policy import LIVE_SOURCES, LONG_FETCH, Dead, Later, Outcome, Publish, Skip, SkipReason
 
 LISTED_SOURCES = ("reconcile", "backfill")
@@ -60,7 +61,7 @@ def decode_message(value: bytes | None) -> Message | None:
     """None for anything that is no message to the keeper."""
     try:
         message: Message = _decoder.decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return message
 

@@ -15,7 +15,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.clock import Clock, from_iso
-from service.notification import Notification
+from service.notification import UNREADABLE, Notification
 from service.settings import Kafka
 from service.stream.connect import client_options, close_consumer
 from service.stream.topics import Topics
@@ -139,7 +139,7 @@ def item_of(partition: TopicPartition, record: ConsumerRecord) -> Item:
     """A Kafka record as an item; a value that is no notification is kept for the dead letter."""
     try:
         notification = _decoder.decode(record.value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         notification = None
     return Item(partition, record.offset, record.key, record.value or b"", notification)
 
