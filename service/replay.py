@@ -5,16 +5,14 @@ then the new ledger up to its end, then the archive from its beginning. Each bat
 entries, so a replay that was killed goes on where its last transaction ended, and one that is repeated changes nothing.
 """
 
-import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import ProducerFenced
 
 from service.clock import from_iso
 from service.errors import NotACallRecord, UserError
@@ -25,19 +23,17 @@ from service.record.decode import decode_record
 from service.record.privacy import Policy
 from service.settings import Kafka, Settings
 from service.stream.archived import Parts, Version
-from service.stream.connect import client_options, close, close_consumer
 from service.stream.ledger import Entry, Ledger
 from service.stream.messages import KafkaRecord
 from service.stream.policy import Dead, Outcome, Publish
 from service.stream.publisher import Publisher, open_publisher
 from service.stream.restore import restore
+from service.stream.scan import Stretch, open_admin, open_reader, partition_counts, scan
 from service.stream.shaping import policy_in_force, shape
 from service.stream.topics import Topics, ensure, raw_topic
 from service.stream.writes import Writer
 
-# Without a record for so long, the brokers are away or a transaction of the archive's writer is open.
-SILENT_SECONDS = 30.0
-POLL_MS, POLL_RECORDS = 500, 200
+POLL_RECORDS = 200
 
 
 @dataclass(frozen=True)
@@ -192,10 +188,10 @@ async def replay(settings: Settings, prefix: str, selection: Selection, tell: Te
     source = raw_topic(settings.kafka.topic_prefix)
     topics = Topics(prefix, settings.retry.delays)
     tally = Tally()
-    async with _admin(settings.kafka) as admin:
+    async with open_admin(settings.kafka) as admin:
         count = await _partitions(admin, source)
         kafka = msgspec.structs.replace(settings.kafka, topic_prefix=prefix, partitions=count)
-        async with _archive(kafka) as consumer:
+        async with open_reader(kafka) as consumer:
             partitions = [TopicPartition(source, lane) for lane in range(count)]
             begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
             tally.lanes, tally.total = count, sum(ends[one] - begins[one] for one in partitions)
@@ -204,9 +200,9 @@ async def replay(settings: Settings, prefix: str, selection: Selection, tell: Te
             report = await ensure(admin, topics, kafka, create=True)
             report.refuse_fatal()
             for partition in partitions:
-                reading = _Reading(consumer, partition, begins[partition], ends[partition])
+                stretch = Stretch(partition, begins[partition], ends[partition])
                 lane = _Target(settings, kafka, topics, report.max_message_bytes, partition.partition)
-                await _replay_lane(reading, lane, selection, tally, tell)
+                await _replay_lane(consumer, stretch, lane, selection, tally, tell)
     return tally
 
 
@@ -214,16 +210,6 @@ def check_prefix(settings: Settings, prefix: str) -> None:
     """Raises `UserError` for the prefix that the archive itself has: its ledger knows every version already."""
     if prefix == settings.kafka.topic_prefix:
         raise UserError(f"--prefix must be another one than {prefix}, where the records were published from.")
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A partition of the archive as it was when the replay began."""
-
-    consumer: AIOKafkaConsumer
-    partition: TopicPartition
-    begin: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -237,7 +223,10 @@ class _Target:
     number: int
 
 
-async def _replay_lane(source: _Reading, lane: _Target, selection: Selection, tally: Tally, tell: Tell) -> None:
+async def _replay_lane(
+    consumer: AIOKafkaConsumer, source: Stretch, lane: _Target, selection: Selection, tally: Tally, tell: Tell
+) -> None:
+    """`source`: a partition of the archive as it was when the replay began."""
     done = tally.done
     if source.begin < source.end:
         topics, ledger, parts = lane.topics, Ledger(), Parts()
@@ -247,7 +236,7 @@ async def _replay_lane(source: _Reading, lane: _Target, selection: Selection, ta
                 await restore(lane.kafka, topics, lane.number, ledger)
                 writer = Writer(topics, lane.number, lane.kafka.partitions, lane.limits)
                 work = LaneReplay(lane.settings, writer, publisher, ledger, selection, tally)
-                async for position, records in _read(source):
+                async for position, records in scan(consumer, source, POLL_RECORDS):
                     for record in records:
                         if (version := parts.add(record)) is not None:
                             await work.take(version)
@@ -266,55 +255,9 @@ async def _replay_lane(source: _Reading, lane: _Target, selection: Selection, ta
     tell(tally)
 
 
-async def _read(source: _Reading) -> AsyncIterator[tuple[int, list[ConsumerRecord]]]:
-    """(offset reached, records) up to the end. Raises KafkaError when nothing comes any more."""
-    consumer, partition = source.consumer, source.partition
-    consumer.assign([partition])
-    consumer.seek(partition, source.begin)
-    loop = asyncio.get_running_loop()
-    position, moved = source.begin, loop.time()
-    while position < source.end:
-        polled = await consumer.getmany(partition, timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-        reached = await consumer.position(partition)
-        if reached > position:
-            position, moved = reached, loop.time()
-        elif loop.time() - moved > SILENT_SECONDS:
-            raise KafkaError(f"{partition.topic} stops at {position} of {source.end}")
-        yield position, [record for record in polled.get(partition, ()) if record.offset < source.end]
-
-
-@asynccontextmanager
-async def _admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**client_options(kafka))
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await close(admin.close())
-
-
-@asynccontextmanager
-async def _archive(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
-    """A reader of what is committed, from the earliest on, without a group."""
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka),
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=8 * 1024 * 1024,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await close_consumer(consumer)
-
-
 async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> int:
     """How many the archive has; `UserError` when there is none."""
-    described = await admin.describe_topics()
-    counts = {one["topic"]: len(one["partitions"]) for one in described}
+    counts = await partition_counts(admin)
     if topic not in counts:
         raise UserError(
             f"There is no archive: the topic {topic} does not exist. With CALLSTREAM_RAW__ENABLED=true, what is "

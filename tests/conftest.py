@@ -22,10 +22,11 @@ def _guards(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _kafka_speaks_as_before() -> Iterator[None]:
     """A command silences aiokafka for its process; one that a test calls here must not do so for other tests."""
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
+    logger, loop_logger = logging.getLogger("aiokafka"), logging.getLogger("asyncio")
+    level, filters = logger.level, list(loop_logger.filters)
     yield
     logger.setLevel(level)
+    loop_logger.filters[:] = filters
 
 
 @pytest_asyncio.fixture

@@ -148,6 +148,67 @@ def tail(
     _wait(tail_command(kind, as_json=as_json, from_beginning=from_beginning, limit=limit, config=config))
 
 
+letters = typer.Typer(no_args_is_help=True, help="What could not be published: list it, explain it, ask for it again.")
+app.add_typer(letters, name="dead-letter")
+ByReason = Annotated[str | None, typer.Option("--reason", help="Only this reason, as the list shows it.")]
+ByTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant: its configured name, or its id.")]
+ByCall = Annotated[str | None, typer.Option("--call", help="Only this call id.")]
+BySince = Annotated[str | None, typer.Option("--from", help="Only what was set aside from then on, UTC.")]
+ByUntil = Annotated[str | None, typer.Option("--to", help="Only what was set aside before then, UTC.")]
+
+
+@letters.command("list")
+def list_letters(
+    reason: ByReason = None,
+    tenant: ByTenant = None,
+    call: ByCall = None,
+    since: BySince = None,
+    until: ByUntil = None,
+    state: Annotated[str | None, typer.Option(help="Only these: open, replayed, again, published.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="The newest so many; 0 for all (default: 50).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object; all of them.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """What was set aside, newest last, and what has become of it; counts and what to do by reason."""
+    from service.cli.dead_letter import list_command, options
+
+    settings, selection = options(config, reason, tenant, call, since, until)
+    _wait(list_command(settings, selection, state=state, limit=limit, as_json=as_json))
+
+
+@letters.command("show")
+def show_letter(
+    number: Annotated[int, typer.Argument(min=0, help="The letter's number, as the list shows it.")],
+    config: ConfigFile = None,
+) -> None:
+    """One dead letter in words: what happened, what has become of it, what to do."""
+    from service.cli.common import settings_of
+    from service.cli.dead_letter import show_command
+
+    _wait(show_command(settings_of(config), number))
+
+
+@letters.command("replay")
+def replay_letters(
+    numbers: Annotated[list[int] | None, typer.Argument(min=0, help="Numbers, as the list shows them.")] = None,
+    reason: ByReason = None,
+    tenant: ByTenant = None,
+    call: ByCall = None,
+    since: BySince = None,
+    until: ByUntil = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
+    once_more: Annotated[bool, typer.Option("--again", help="Also those that were queued again before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Queues dead letters again; the running service looks at each in its turn. Harmless when repeated."""
+    from service.cli.dead_letter import options, replay_command
+
+    settings, selection = options(config, reason, tenant, call, since, until, numbers or ())
+    _wait(replay_command(settings, selection, everything=everything, once_more=once_more, dry_run=dry_run, yes=yes))
+
+
 @app.command()
 def replay(
     prefix: Annotated[str, typer.Option(help="Prefix of the topics to write; they are created.")],

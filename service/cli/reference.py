@@ -104,7 +104,7 @@ TODO = {
     "events_published": "Nothing; the volume that consumers see.",
     "notifications_skipped": "Nothing; duplicates are normal.",
     "notifications_retried": "`not_found` is normal; `graph_unavailable`, `outage`, `tenant_waits` point at Graph.",
-    "dead_letters": "Read the headers in the dead-letter topic; docs/operations.md says what each reason means.",
+    "dead_letters": "`callstream dead-letter list` says what each reason means and what to do.",
     "notifications_rerouted": "Another tool writes notifications with another partitioner; it works, at a cost.",
     "notice_to_event_seconds": "The delay that users see; find which of retries, Graph or Kafka makes it.",
     "graph_delay_seconds": "Graph's own delay, not ours (that is `notice_to_event_seconds`). Above 9000 for "

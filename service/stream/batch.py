@@ -78,14 +78,24 @@ class Batch:
         return found
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a look beside the batches ended."""
+
+    error: CallstreamError | None
+    """None: the record was read, and published or found to be known."""
+    was_replay: bool
+    """Whether it was judged as a replay, which goes past what is dead."""
+
+
 @dataclass
 class Beside:
     """Looks of one lane that go on beside its batches, and what became of those that ended without a publication."""
 
     most: int
     looks: dict[bytes, Look] = field(default_factory=dict)
-    results: dict[bytes, CallstreamError | int] = field(default_factory=dict)
-    """Call → the error, or the version that was published; taken when the call's notification comes back."""
+    results: dict[bytes, Ended] = field(default_factory=dict)
+    """Taken when the call's notification comes back."""
 
     def has_done(self) -> bool:
         """Whether a look is done and waits for its publication."""
@@ -98,9 +108,9 @@ class Beside:
             del self.looks[key]
         return list(done.values())
 
-    def remember(self, key: bytes, result: CallstreamError | int) -> None:
+    def remember(self, key: bytes, ended: Ended) -> None:
         """Keeps a result for the notification that waits in a retry topic; old ones go when there are too many."""
-        self.results[key] = result
+        self.results[key] = ended
         while len(self.results) > MOST_RESULTS:
             del self.results[next(iter(self.results))]
 
@@ -202,10 +212,13 @@ class Assembler:
         if key in self.beside.looks:
             # It joins the fetch under way; what that brings may be older than this notification, so it looks again.
             return policy.later(notification, policy.LONG_FETCH, 0, self.rules, now)
-        if notification.reason == policy.LONG_FETCH and (result := self.beside.results.pop(key, None)) is not None:
-            if isinstance(result, CallstreamError):
-                return policy.after_failure(notification, result, entry, self.rules, now)
-            return Skip(SkipReason.PUBLISHED, notification)
+        if notification.reason == policy.LONG_FETCH and (ended := self.beside.results.pop(key, None)) is not None:
+            if ended.error is not None:
+                return policy.after_failure(notification, ended.error, entry, self.rules, now)
+            is_dead = entry is not None and entry.dead
+            if not is_dead or ended.was_replay or notification.source != "replay":
+                return Skip(SkipReason.DEAD if is_dead else SkipReason.PUBLISHED, notification)
+            # A replay that came while the look of another was under way: that one stopped at what is dead.
         if (seconds := self.gates.waiting_seconds(name)) > 0:
             tier = self.rules.tier_for_wait(seconds)
             return policy.later(notification, "tenant_waits", tier, self.rules, now)
@@ -269,7 +282,7 @@ class Assembler:
 
     def _goes_beside(self, group: Group, look: Look) -> Later:
         """The notification that waits while the record is fetched; it knows the version, if a page has shown it."""
-        notification = policy.merge(group.notifications)
+        notification = look.notification = policy.merge(group.notifications)
         if look.progress.version is not None:
             notification = policy.with_version(notification, look.progress.version)
         return policy.later(notification, policy.LONG_FETCH, 0, self.rules, self.clock.now())

@@ -26,7 +26,7 @@ from service.errors import CallstreamError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
-from service.stream.batch import Assembler, Audits, Batch, Beside, Gates
+from service.stream.batch import Assembler, Audits, Batch, Beside, Ended, Gates
 from service.stream.inbox import Notices, Report, tally
 from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
 from service.stream.ledger import Entry, Ledger, ledger_key
@@ -286,8 +286,9 @@ class Lane:
 
     async def _publish_one(self, publisher: Publisher, assembler: Assembler, look: Look) -> None:
         key, result = look.notification.key, look.result()
+        was_replay = look.notification.source == "replay"
         if isinstance(result, CallstreamError):
-            assembler.beside.remember(key, result)
+            assembler.beside.remember(key, Ended(result, was_replay))
             return
         outcome = assembler.judge(look.notification, result)
         if isinstance(outcome, Publish):
@@ -295,7 +296,7 @@ class Lane:
             await self._write(publisher, outcomes, records, {})
         elif isinstance(outcome, Later):
             return  # a stale read: the notification that waits must look once more, so it must not find a result
-        assembler.beside.remember(key, result.version)
+        assembler.beside.remember(key, Ended(None, was_replay))
 
     async def _commit(
         self, publisher: Publisher, records: Sequence[KafkaRecord], offsets: Mapping[TopicPartition, int]

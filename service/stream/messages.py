@@ -115,7 +115,11 @@ def dead_records(outcome: Dead, topics: Topics, lane: int) -> Iterable[KafkaReco
         0,
         notification.key,
         value,
-        dead_headers(outcome.reason, outcome.error, notification.attempt),
+        [
+            *dead_headers(outcome.reason, outcome.error, notification.attempt),
+            ("version", b"%d" % outcome.version),
+            ("published", b"%d" % outcome.published),
+        ],
     )
     if outcome.entry is not None:
         yield ledger_record(notification, outcome.entry, topics, lane)

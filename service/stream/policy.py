@@ -83,6 +83,10 @@ class Dead:
     error: str
     notification: Notification
     entry: Entry | None = None
+    version: int = 0
+    """Which version, 0 where none is known."""
+    published: int = 0
+    """The version that was published before; 0 for none."""
 
 
 Outcome = Publish | Skip | Later | Dead
@@ -147,7 +151,9 @@ def after_fetch(
     if entry is None or shaped.version > entry.version or (replays_dead and shaped.version == entry.version):
         return Publish(notification, shaped)
     # What Graph shows may be stale: a live notification speaks of some change, a listed version is one that exists.
-    expects_more = notification.source in LIVE_SOURCES or (notification.version or 0) > shaped.version
+    # A replay may have been merged with a live one.
+    is_owed = notification.source in (*LIVE_SOURCES, "replay")
+    expects_more = is_owed or (notification.version or 0) > shaped.version
     if expects_more and notification.reason != UNCHANGED:
         return later(notification, UNCHANGED, rules.second_look_tier, rules, now)
     if entry.dead:
@@ -189,7 +195,8 @@ def dead(notification: Notification, reason: str, error: str, entry: Entry | Non
     """To the dead letters. What is published stays what the ledger says; otherwise it learns of the dead version."""
     known = version if version is not None else notification.version or 0
     supersedes = entry is None or known > entry.version
-    return Dead(reason, error, notification, Entry(known, dead=True) if supersedes else None)
+    published = 0 if entry is None or entry.dead else entry.version
+    return Dead(reason, error, notification, Entry(known, dead=True) if supersedes else None, known, published)
 
 
 def with_version(notification: Notification, version: int) -> Notification:
@@ -205,8 +212,8 @@ def silent() -> GraphUnavailable:
 def merge(same_call: Sequence[Notification]) -> Notification:
     """One notification for several of the same call: the newest look that was asked for, with all that is known.
 
-    A live one wins over a backfill (it is owed the second look), a fresh one over one that has been retried (its
-    record has had less time to get ready).
+    A live one wins over a backfill (it is owed the second look), a fresh one over one that has been retried. It is as
+    young as the youngest of them: a record that somebody has just heard of may not be ready yet.
     """
     chosen = max(
         same_call, key=lambda n: (n.source == "replay", n.source in LIVE_SOURCES, n.reason is None, first_seen(n))
@@ -215,9 +222,12 @@ def merge(same_call: Sequence[Notification]) -> Notification:
     version = None if None in versions else max(v for v in versions if v is not None)
     # The keeper waits for the end of every id of its newest look, whichever notification brings it.
     listed = max(same_call, key=lambda n: n.look or 0)
+    youngest = max(same_call, key=first_seen)
+    is_youngest = first_seen(chosen) >= first_seen(youngest)
     return msgspec.structs.replace(
         chosen,
         version=version,
+        first_seen_at=chosen.first_seen_at if is_youngest else youngest.first_seen_at or youngest.received_at,
         attempt=min(n.attempt for n in same_call),
         listed_hour=listed.listed_hour,
         look=listed.look,

@@ -79,6 +79,11 @@ class Topics:
         return f"{self.prefix}.keeper"
 
     @property
+    def replay_transactional_id(self) -> str:
+        """Of the command that queues dead letters again: one at a time."""
+        return f"{self.prefix}.replay"
+
+    @property
     def lane_inputs(self) -> tuple[str, ...]:
         """The topics whose partition *n* lane *n* reads."""
         return (self.notifications, *self.retry, self.backfill)

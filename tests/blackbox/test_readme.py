@@ -90,8 +90,9 @@ def test_commands_and_options_exist(document: Path) -> None:
             if command not in commands:
                 wrong.append(f"callstream {command}")
                 continue
+            words = (command, *rest.split()[:1]) if "Commands:" in help_of(command) else (command,)
             options = re.findall(r"(?:^|\s|\[)(--[a-z-]+)", rest)
-            wrong += [f"{command} {option}" for option in options if option not in help_of(command)]
+            wrong += [f"{' '.join(words)} {option}" for option in options if option not in help_of(*words)]
 
     assert wrong == []
 

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from service.cli.replay import _moment
+from service.cli.common import moment
 from service.errors import UserError
 from service.graph.client import Fetched
 from service.record.archive import Pages
@@ -186,7 +186,7 @@ async def test_only_what_was_selected_is_shaped(kafka: str, prefix: str) -> None
     settings = raw_settings(kafka, prefix)
     async with archived(settings, 3):
         pass
-    second = Selection(since=_moment("2026-11-02T10:00:00Z", "--from"), until=_moment("2026-11-03", "--to"))
+    second = Selection(since=moment("2026-11-02T10:00:00Z", "--from"), until=moment("2026-11-03", "--to"))
     stranger = Selection(tenant_id="00000000-0000-4000-8000-000000000000")
     tally = await replay(settings, f"{prefix}-b", second, nothing)
     nobody = await replay(settings, f"{prefix}-c", stranger, nothing)

@@ -114,7 +114,7 @@ def test_a_dead_letter_never_hides_what_is_published() -> None:
     error = NotACallRecord("list", "a list")
 
     assert policy.after_failure(notice(), error, Entry(4), RULES, NOW) == Dead(
-        "not_a_call_record", "a list", notice(), None
+        "not_a_call_record", "a list", notice(), None, published=4
     )
 
 

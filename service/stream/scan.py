@@ -1,0 +1,79 @@
+"""Shell: what commands read: which topics there are, and a stretch of one from end to end, outside any group."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.settings import Kafka
+from service.stream.connect import client_options, close, close_consumer
+
+# Without a record for so long, the brokers are away or a transaction is open.
+SILENT_SECONDS = 30.0
+POLL_MS = 500
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The records of a partition from offset `begin` on and before `end`."""
+
+    partition: TopicPartition
+    begin: int
+    end: int
+
+
+@asynccontextmanager
+async def open_admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client. Raises `KafkaError` when no broker answers."""
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await close(admin.close())
+
+
+async def partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """Topic → how many partitions it has, of all there are."""
+    return {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
+
+
+@asynccontextmanager
+async def open_reader(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
+    """A reader of what is committed, from the earliest on, without a group. Raises `KafkaError`."""
+    consumer = AIOKafkaConsumer(
+        **client_options(kafka),
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await close_consumer(consumer)
+
+
+async def scan(
+    consumer: AIOKafkaConsumer, stretch: Stretch, most: int = 5000
+) -> AsyncIterator[tuple[int, list[ConsumerRecord]]]:
+    """(offset reached, at most `most` records) up to the end. Raises `KafkaError` when nothing comes any more."""
+    partition = stretch.partition
+    consumer.assign([partition])
+    consumer.seek(partition, stretch.begin)
+    loop = asyncio.get_running_loop()
+    position, moved = stretch.begin, loop.time()
+    while position < stretch.end:
+        polled = await consumer.getmany(partition, timeout_ms=POLL_MS, max_records=most)
+        reached = await consumer.position(partition)
+        if reached > position:
+            position, moved = reached, loop.time()
+        elif loop.time() - moved > SILENT_SECONDS:
+            raise KafkaError(f"{partition.topic} stops at {position} of {stretch.end}")
+        yield position, [record for record in polled.get(partition, ()) if record.offset < stretch.end]
