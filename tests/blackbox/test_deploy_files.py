@@ -3,6 +3,7 @@
 Nothing is deployed here, images are neither built nor pulled: `kubectl kustomize` and `promtool` need no cluster.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from service.admin import admin_site
+from service.graph.clouds import endpoints
+from service.graph.credentials_check import check_credentials
 from service.metrics import Metrics
 from service.settings import ROLES, Admin, Settings, load
 
@@ -181,6 +184,61 @@ def test_the_pods_use_settings_that_exist(manifests: list[dict[str, Any]], tmp_p
     for _, container in pods(manifests):
         (source,) = container["envFrom"]
         assert source["configMapRef"]["name"] == config["metadata"]["name"]
+
+
+@pytest.fixture(scope="module")
+def with_workload_identity(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What an overlay makes of the base and the component, as a user's would."""
+    overlay = tmp_path_factory.mktemp("overlay").resolve()
+    base = os.path.relpath(ROOT / "k8s", overlay)
+    wish = {"namespace": "callstream", "resources": [base], "components": [f"{base}/workload-identity"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(wish))
+    built = run(program("kubectl"), "kustomize", str(overlay))
+    assert built.returncode == 0, built.stderr
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def test_with_workload_identity_who_signs_in_is_labelled(with_workload_identity: list[dict[str, Any]]) -> None:
+    """The webhook acts on the label of the pods and the annotations of their service account."""
+    for manifest in with_workload_identity:
+        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+    labelled = {
+        it["metadata"]["name"]
+        for it in of_kind(with_workload_identity, "Deployment")
+        if it["spec"]["template"]["metadata"]["labels"].get("azure.workload.identity/use") == "true"
+    }
+    [account] = of_kind(with_workload_identity, "ServiceAccount")
+
+    assert labelled == {"callstream-worker", "callstream-keeper"}
+    assert account["metadata"]["annotations"] == {
+        "azure.workload.identity/client-id": settings_env()["CALLSTREAM_TENANTS__CONTOSO__CLIENT_ID"],
+        "azure.workload.identity/tenant-id": settings_env()["CALLSTREAM_TENANTS__CONTOSO__ID"],
+    }
+    assert all(spec["serviceAccountName"] == account["metadata"]["name"] for spec, _ in pods(with_workload_identity))
+    # The subject that docs/sign-in.md has the application trust.
+    subject = f"system:serviceaccount:{account['metadata']['namespace']}:{account['metadata']['name']}"
+    assert f'"subject": "{subject}"' in (ROOT / "docs/sign-in.md").read_text()
+
+
+def test_with_workload_identity_the_service_starts_without_a_secret(
+    with_workload_identity: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The settings of the pods are taken, with what the webhook adds; no file of the application's secret is named."""
+    [config] = of_kind(with_workload_identity, "ConfigMap")
+    token, secret = tmp_path / "token", tmp_path / "secret"
+    token.write_text("a.signed.token")
+    secret.write_text("a secret of some length\n")
+    environment = {
+        name: str(secret) if name.endswith("_FILE") and value else value for name, value in config["data"].items()
+    }
+    settings = load(environment | {"AZURE_FEDERATED_TOKEN_FILE": str(token)})
+    check_credentials(settings, endpoints(settings.graph))
+
+    assert settings.tenants["contoso"].credential == "workload-identity"
+    assert settings.tenants["contoso"].federated_token_file == str(token)
+    assert [name for name, value in config["data"].items() if not value] == [
+        "CALLSTREAM_TENANTS__CONTOSO__CLIENT_SECRET_FILE"
+    ]
 
 
 def test_every_role_has_its_pods(manifests: list[dict[str, Any]]) -> None:
