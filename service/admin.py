@@ -20,7 +20,7 @@ DRAIN_SECONDS = 2.0
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>callstream</title><h1>callstream</h1><ul>
 <li><a href="/metrics">/metrics</a>: every series, for Prometheus</li>
 <li><a href="/livez">/livez</a>: whether work moves</li>
-<li><a href="/status">/status</a>: completeness by tenant and day, the plan of looks, jobs, as JSON</li>
+<li><a href="/status">/status</a>: completeness by tenant and day, the plan of looks, jobs, outages, as JSON</li>
 <li><a href="/readyz">/readyz</a>: whether notifications can be accepted, check by check</li></ul></html>
 """
 

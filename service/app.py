@@ -157,6 +157,7 @@ class Parts:
         await stack.enter_async_context(worker)
         service.probes.append(worker.stalled)
         service.ready["lanes"] = worker.trouble
+        service.status["outages"] = worker.outages
         service.tasks.append(worker.task)
 
     async def open_topics(self, service: Service, stack: AsyncExitStack) -> None:

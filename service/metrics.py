@@ -28,7 +28,19 @@ REJECTED = (
     "not_stored",
     "internal",
 )
-RETRIED = ("not_found", "graph_unavailable", "tenant_waits", "changed", "unchanged", "long_fetch", "budget", "internal")
+RETRIED = (
+    "not_found",
+    "graph_unavailable",
+    "tenant_waits",
+    "changed",
+    "unchanged",
+    "long_fetch",
+    "budget",
+    "internal",
+    "outage",
+    "not_a_call_record",
+    "unpublishable",
+)
 DEAD = (
     "unavailable",
     "graph_unavailable",
@@ -38,6 +50,7 @@ DEAD = (
     "unknown_tenant",
     "internal",
 )
+OUTAGES = ("unavailable", "graph_unavailable", "not_a_call_record", "unpublishable", "internal")
 SKIPPED = ("published", "dead", "overtaken", "merged")
 ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown_field", "unknown_member")
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
@@ -116,6 +129,11 @@ class Metrics:
         )
         self.retried = self._counter(
             "notifications_retried_total", "Notifications sent to a retry topic, by reason.", ("reason",)
+        )
+        self.outage = self._gauge(
+            "outage",
+            "1 while most records of a tenant fail for this reason, so that they wait and none is set aside; else 0.",
+            ("tenant", "reason"),
         )
         self.dead = self._counter("dead_letters_total", "Notifications set aside, by reason.", ("reason",))
         self.rerouted = self._counter(
@@ -207,6 +225,8 @@ class Metrics:
         for tenant in tenants:
             for series in (self.fetched, self.published, self.tenant_waiting, self.subscription_expiry, self.listed):
                 series.labels(tenant)
+            for reason in OUTAGES:
+                self.outage.labels(tenant, reason)
         for part in GRAPH_PARTS:
             self.graph_delay.labels(part)
         for kind in SUBSCRIPTION_CALLS:

@@ -104,6 +104,8 @@ TODO = {
     "events_published": "Nothing; the volume that consumers see.",
     "notifications_skipped": "Nothing; duplicates are normal.",
     "notifications_retried": "`not_found` is normal; `graph_unavailable`, `outage`, `tenant_waits` point at Graph.",
+    "outage": "Take the maximum over processes. 1: the log line `most records fail for one reason` names the error; "
+    "nothing is lost, and it ends by itself once one record goes well.",
     "dead_letters": "`callstream dead-letter list` says what each reason means and what to do.",
     "notifications_rerouted": "Another tool writes notifications with another partitioner; it works, at a cost.",
     "notice_to_event_seconds": "The delay that users see; find which of retries, Graph or Kafka makes it.",

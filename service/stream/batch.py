@@ -17,10 +17,11 @@ from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import GUID
 from service.stream import policy
+from service.stream.guard import Guard
 from service.stream.intake import Item
 from service.stream.ledger import Entry, Ledger, ledger_key
 from service.stream.looks import Look, Looks
-from service.stream.policy import Later, Outcome, Rules, ShapedRecord, Skip, SkipReason
+from service.stream.policy import Later, Outcome, Publish, Rules, ShapedRecord, Skip, SkipReason
 from service.stream.topics import partition_of
 
 # A tenant whose budget of requests is spent for longer than this lets others of its lane go first. Seconds.
@@ -160,6 +161,7 @@ class Assembler:
     clock: Clock
     batch_bytes: int
     audits: Audits
+    guard: Guard
 
     async def assemble(self, items: Sequence[Item]) -> tuple[Batch, Sequence[Item]]:
         """A batch with its looks under way, and the items that were not started."""
@@ -193,6 +195,7 @@ class Assembler:
             return True
         if not await self._admitted(batch, self.tenants[notification.tenant_id.lower()]):
             return False
+        self.guard.started(notification)
         is_audit = policy.needs_no_fetch(notification, self.entry(notification)) is not None
         batch.groups[key] = Group([notification], self.looks.start(notification), is_audit)
         # The look takes its place in the queue for a slot now, so that the next item sees how long the queue is.
@@ -207,14 +210,15 @@ class Assembler:
         if name is None:
             return policy.dead(notification, "unknown_tenant", "the tenant is not configured here", entry)
         if (known := policy.needs_no_fetch(notification, entry)) is not None:
-            may_look = key not in self.beside.looks and self.gates.waiting_seconds(name) <= 0
+            is_held = self.gates.waiting_seconds(name) > 0 or self.guard.is_on(notification)
+            may_look = key not in self.beside.looks and not is_held
             return None if may_look and self.audits.is_next(notification, known) else Skip(known, notification)
         if key in self.beside.looks:
             # It joins the fetch under way; what that brings may be older than this notification, so it looks again.
             return policy.later(notification, policy.LONG_FETCH, 0, self.rules, now)
         if notification.reason == policy.LONG_FETCH and (ended := self.beside.results.pop(key, None)) is not None:
             if ended.error is not None:
-                return policy.after_failure(notification, ended.error, entry, self.rules, now)
+                return self._failed(notification, ended.error)
             is_dead = entry is not None and entry.dead
             if not is_dead or ended.was_replay or notification.source != "replay":
                 return Skip(SkipReason.DEAD if is_dead else SkipReason.PUBLISHED, notification)
@@ -222,6 +226,8 @@ class Assembler:
         if (seconds := self.gates.waiting_seconds(name)) > 0:
             tier = self.rules.tier_for_wait(seconds)
             return policy.later(notification, "tenant_waits", tier, self.rules, now)
+        if (held := self.guard.held_back(notification)) is not None:
+            return held
         if len(self.tenants) > 1 and self.gates.budget_seconds(name) > SHORT_WAIT_SECONDS:
             # Its budget is spent; the other tenants of this lane need not wait for that.
             return policy.later(notification, "budget", 0, self.rules, now)
@@ -278,7 +284,9 @@ class Assembler:
         notification, now = policy.merge(group.notifications), self.clock.now()
         if group.look.slot is None or self.gates.budget_seconds(self.tenants[notification.tenant_id.lower()]) > 0:
             return policy.later(notification, "budget", 0, self.rules, now)
-        return self._judge(group, policy.silent())
+        # Of one record among others that hold the slots; that Graph is silent as a whole the tenant's gate sees.
+        entry = self.entry(notification)
+        return policy.after_failure(notification, policy.silent(), entry, self.rules, now)
 
     def _goes_beside(self, group: Group, look: Look) -> Later:
         """The notification that waits while the record is fetched; it knows the version, if a page has shown it."""
@@ -302,10 +310,18 @@ class Assembler:
 
     def judge(self, notification: Notification, result: ShapedRecord | CallstreamError) -> Outcome:
         """What a finished look means, by the ledger as it is now."""
-        now, entry = self.clock.now(), self.entry(notification)
         if isinstance(result, CallstreamError):
-            return policy.after_failure(notification, result, entry, self.rules, now)
-        return policy.after_fetch(notification, result, entry, self.rules, now)
+            return self._failed(notification, result)
+        self.guard.was_read(notification)
+        outcome = policy.after_fetch(notification, result, self.entry(notification), self.rules, self.clock.now())
+        if not isinstance(outcome, Publish):
+            self.guard.was_known(notification)
+        return outcome
+
+    def _failed(self, notification: Notification, error: CallstreamError) -> Outcome:
+        """After a look that brought no record: as the rules say, unless that is so of most."""
+        outcome = policy.after_failure(notification, error, self.entry(notification), self.rules, self.clock.now())
+        return self.guard.unread(notification, error, outcome)
 
     async def _wait(self, looks: Sequence[Look], seconds: float) -> list[Look]:
         """Waits for all, at most `seconds` of the clock; gives those that are not done."""

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     IllegalOperation,
     KafkaConnectionError,
     KafkaError,
+    MessageSizeTooLargeError,
     ProducerFenced,
 )
 
@@ -27,9 +28,11 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
 from service.stream.batch import Assembler, Audits, Batch, Beside, Ended, Gates
+from service.stream.guard import Guard
 from service.stream.inbox import Notices, Report, tally
 from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
 from service.stream.ledger import Entry, Ledger, ledger_key
+from service.stream.limits import Limits
 from service.stream.looks import Look, Looks
 from service.stream.messages import KafkaRecord
 from service.stream.policy import Dead, Later, Outcome, Publish, Rules
@@ -37,7 +40,7 @@ from service.stream.publisher import Publisher, open_publisher
 from service.stream.restore import committed_offsets, restore
 from service.stream.topics import Topics
 from service.stream.trouble import Trouble
-from service.stream.writes import Writer
+from service.stream.writes import Writer, unpublishable
 
 log = structlog.get_logger()
 
@@ -58,7 +61,7 @@ BESIDE_WAKE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class LanePorts:
-    """What all lanes of a process share. `limits`: topic → its max.message.bytes."""
+    """What all lanes of a process share."""
 
     settings: Settings
     topics: Topics
@@ -68,7 +71,8 @@ class LanePorts:
     admin: AIOKafkaAdminClient
     clock: Clock
     metrics: Metrics
-    limits: Mapping[str, int]
+    limits: Limits
+    guard: Guard
 
 
 class Lane:
@@ -178,6 +182,7 @@ class Lane:
             clock=ports.clock,
             batch_bytes=settings.lanes.batch_bytes,
             audits=Audits(settings.lanes.audit_every, ports.metrics),
+            guard=ports.guard,
         )
 
     async def _work(self, publisher: Publisher, intake: Intake) -> None:
@@ -225,6 +230,8 @@ class Lane:
             await self._ports.looks.discard(batch.looks())
 
     async def _publish(self, publisher: Publisher, batch: Batch) -> None:
+        if self._ports.guard.refuses:
+            await self._ports.limits.look_again()
         outcomes, records = self._plan(batch.outcomes)
         records += [self._writer.stray(item) for item in batch.strays]
         records += [self._writer.malformed(item) for item in batch.malformed]
@@ -252,19 +259,28 @@ class Lane:
             seconds = await self._commit(publisher, records, offsets)
         except KafkaError as error:
             self._trouble.failed(error, outcomes)
+            if isinstance(error, MessageSizeTooLargeError):
+                await self._ports.limits.look_again()
             raise
         self._settle(outcomes, seconds)
 
     def _plan(self, wanted: Sequence[Outcome]) -> tuple[list[Outcome], list[KafkaRecord]]:
-        """The outcomes as they can be published, and all their Kafka records."""
+        """The outcomes as they can be published, and all their Kafka records.
+
+        What Kafka would refuse is seen before the transaction begins: it would refuse the whole of it.
+        """
         outcomes: list[Outcome] = []
         records: list[KafkaRecord] = []
         for outcome in wanted:
             entry = self._entry(outcome) if isinstance(outcome, Publish) else None
-            if isinstance(outcome, Publish) and (error := self._trouble.refused(outcome)):
-                possible, written = self._writer.unpublishable(outcome, error, entry)
+            written = self._writer.records(outcome)
+            if isinstance(outcome, Publish) and (
+                error := self._trouble.refusal(outcome) or self._writer.too_large(written)
+            ):
+                possible = self._ports.guard.unpublished(outcome.notification, unpublishable(outcome, error, entry))
+                written = self._writer.records(possible)
             else:
-                possible, written = self._writer.fitting(outcome, entry)
+                possible = outcome
             outcomes.append(possible)
             records += written
         return outcomes, records
@@ -317,6 +333,7 @@ class Lane:
         for outcome in outcomes:
             match outcome:
                 case Publish():
+                    self._ports.guard.was_published(outcome.notification)
                     entry = Entry(outcome.shaped.version)
                 case Dead(entry=Entry() as entry):
                     pass
@@ -324,5 +341,5 @@ class Lane:
                     continue
             self.ledger.put(ledger_key(outcome.notification.tenant_id, outcome.notification.call_id), entry)
         self._accounts.committed(outcomes, seconds)
-        self._trouble.succeeded()
+        self._trouble.succeeded(outcomes)
         self._wait_seconds = FIRST_WAIT_SECONDS

@@ -167,8 +167,16 @@ async def ensure(admin: AIOKafkaAdminClient, topics: Topics, kafka: Kafka, *, cr
         found |= {spec.name: spec.partitions for spec in missing}
     configs = await _configs(admin, [spec.name for spec in specs if spec.name in found])
     differences = [difference for spec in specs for difference in _compare(spec, found, configs)]
-    limits = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
-    return TopicReport(created, tuple(differences), limits)
+    return TopicReport(created, tuple(differences), _limits(configs))
+
+
+async def message_limits(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    """Topic → the largest record batch it takes, of those there are. Raises `KafkaError`."""
+    return _limits(await _configs(admin, names))
+
+
+def _limits(configs: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
+    return {name: int(config["max.message.bytes"]) for name, config in configs.items()}
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> dict[str, int]:

@@ -41,14 +41,14 @@ class Trouble:
         if was_apart and len(published) == 1:
             self._refused[published[0].notification.key] = f"Kafka refuses it: {name}: {error}"
 
-    def succeeded(self) -> None:
-        """A transaction was committed."""
-        self._successes += 1
+    def succeeded(self, outcomes: Sequence[Outcome]) -> None:
+        """A transaction was committed; only one that published something shows that Kafka takes what it is given."""
+        self._successes += any(isinstance(outcome, Publish) for outcome in outcomes)
         if not self.is_apart or self._successes >= SUCCESSES:
             self._refusals.clear()
             self._successes = 0
             self._refused.clear()
 
-    def refused(self, outcome: Publish) -> str | None:
-        """Why this call cannot be published, if it is known to be refused."""
-        return self._refused.get(outcome.notification.key)
+    def refusal(self, outcome: Publish) -> str | None:
+        """Why this call cannot be published, if it was refused; said once, so that a later look tries it again."""
+        return self._refused.pop(outcome.notification.key, None)

@@ -18,8 +18,10 @@ from service.graph.budget import TenantGates
 from service.metrics import Metrics
 from service.settings import Kafka, Settings
 from service.stream.connect import client_options, close
+from service.stream.guard import Guard
 from service.stream.lane import Lane, LanePorts
 from service.stream.ledger import Ledger
+from service.stream.limits import Limits
 from service.stream.looks import InFlight, Looks, Shaper, Slots
 from service.stream.owner import Owner, join_group, stay
 from service.stream.policy import Rules
@@ -81,6 +83,9 @@ class Worker:
         in_flight = InFlight(settings.lanes.bytes_in_flight, metrics)
         slots = Slots(settings.lanes.concurrent_fetches, metrics)
         self._looks = Looks(shape, slots, in_flight, clock, settings.graph.record_deadline_seconds)
+        self._rules = Rules.of(settings.retry)
+        names = {tenant.id.lower(): name for name, tenant in settings.tenants.items()}
+        self._guard = Guard(names, self._rules, clock, metrics)
         self._owner: Owner | None = None
         self._stopping = asyncio.Event()
         self.task: asyncio.Task[None]
@@ -113,6 +118,10 @@ class Worker:
             if (seconds := lane.stalled_seconds()) > self._settings.lanes.stall_seconds:
                 return f"Lane {lane.number} has work and has not moved for {seconds:.0f} s."
         return None
+
+    def outages(self) -> dict[str, Any]:
+        """By tenant name: of which most records fail, why, since when, when the next is tried."""
+        return self._guard.status()
 
     def trouble(self) -> str | None:
         """Readiness: one sentence while this process is no member of the group, else None."""
@@ -166,12 +175,13 @@ class Worker:
         ports = LanePorts(
             settings=self._settings,
             topics=self._topics,
-            rules=Rules.of(self._settings.retry),
+            rules=self._rules,
             looks=self._looks,
             gates=self._gates,
             admin=admin,
             clock=self._clock,
             metrics=self._metrics,
-            limits=limits,
+            limits=Limits(limits, admin, self._clock),
+            guard=self._guard,
         )
         return lambda number, ledger: Lane(number, ports, ledger)

@@ -1,6 +1,6 @@
 """Core: outcomes → the Kafka records of one transaction, and what does not fit into Kafka. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -70,17 +70,21 @@ class Writer:
         Checked before the transaction begins: Kafka would refuse the whole of it.
         """
         records = self.records(outcome)
-        if not isinstance(outcome, Publish):
-            return outcome, records
+        if isinstance(outcome, Publish) and (sentence := self.too_large(records)):
+            given_up = unpublishable(outcome, sentence, entry)
+            return given_up, self.records(given_up)
+        return outcome, records
+
+    def too_large(self, records: Iterable[KafkaRecord]) -> str | None:
+        """Which of these messages Kafka would refuse for its size; None for none."""
         for record in records:
             limit = self._limits.get(record.topic, DEFAULT_LIMIT_BYTES)
             # What a value far below the limit weighs with its headers need not be known; nearly all are.
             if len(record.value or b"") > limit // 2 and record.size_bytes > limit:
-                sentence = f"a message of {record.size_bytes} bytes is above the {limit} that {record.topic} takes"
-                return self.unpublishable(outcome, sentence, entry)
-        return outcome, records
+                return f"a message of {record.size_bytes} bytes is above the {limit} that {record.topic} takes"
+        return None
 
-    def unpublishable(self, outcome: Publish, error: str, entry: Entry | None) -> tuple[Outcome, list[KafkaRecord]]:
-        """The dead letter of a version that Kafka does not take, and its records."""
-        given_up = policy.dead(outcome.notification, "unpublishable", error, entry, outcome.shaped.version)
-        return given_up, self.records(given_up)
+
+def unpublishable(outcome: Publish, error: str, entry: Entry | None) -> Dead:
+    """The dead letter of a version that Kafka does not take."""
+    return policy.dead(outcome.notification, "unpublishable", error, entry, outcome.shaped.version)

@@ -98,7 +98,9 @@ async def test_an_old_notification_of_a_record_that_is_gone_is_a_dead_letter(kaf
     assert text(letter, "attempts") == "1"
 
 
-async def test_a_body_that_is_no_call_record_is_a_dead_letter_at_once_and_stops_nobody(kafka: str, prefix: str) -> None:
+async def test_a_body_that_is_no_call_record_is_looked_at_twice_then_set_aside_and_stops_nobody(
+    kafka: str, prefix: str
+) -> None:
     """Bad input never stops the rest."""
     async with bench(settings_for(kafka, prefix)) as lanes:
         lanes.graph.say("bad", NotACallRecord("list", "the body is a list"))
