@@ -25,6 +25,10 @@ REJECTED = (
     "busy",
     "content_type",
     "path",
+    "method",
+    "not_http",
+    "unfinished",
+    "connections",
     "not_stored",
     "internal",
 )
@@ -98,7 +102,9 @@ class Metrics:
             ("reason",),
         )
         self.rejected = self._counter(
-            "receiver_rejected_total", "POST requests answered 4xx, 500 or 503, by reason.", ("reason",)
+            "receiver_rejected_total",
+            "Requests answered 4xx, 500 or 503, and connections closed unserved, by reason.",
+            ("reason",),
         )
         self.handshakes = self._counter("receiver_handshakes_total", "Validation handshakes answered.")
         self.receive_seconds = self._histogram(

@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from service.clock import Clock, iso
+from service.connections import SERVER, Connection
 from service.errors import CallstreamError
 from service.logs import RateLimit
 from service.metrics import Metrics
@@ -81,6 +82,7 @@ async def receiver_site(
         max_connections=MAX_CONNECTIONS,
         drain_seconds=DRAIN_SECONDS,
         idle_seconds=idle_seconds,
+        refused=app[_RECEIVER].count_rejected,
     ) as site:
         log.info("receiver is open", host=site.host, port=site.port, public_url=settings.public_url)
         yield site
@@ -94,7 +96,8 @@ def receiver_app(
     # Bodies are bounded where they are read, so that a chunked one is too.
     app = web.Application(middlewares=[receiver.answer_errors])
     app.router.add_routes([web.post(path, receiver.post) for path in PATHS])
-    app.on_response_prepare.append(_hide_server)
+    app.on_response_prepare.append(receiver.prepare)
+    app[_RECEIVER] = receiver
     return app
 
 
@@ -165,7 +168,9 @@ class _Receiver:
             return web.Response(body=token, content_type="text/plain", headers=headers)
         with self._metrics.receive_seconds.time():
             _check_headers(request)
-            await self._take(await self._bodies.read(request))
+            body = await self._bodies.read(request)
+            _connection(request).has_whole()
+            await self._take(body)
         return web.Response(status=202)
 
     async def _take(self, body: bytes) -> None:
@@ -221,27 +226,42 @@ class _Receiver:
     @web.middleware
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Every error becomes one JSON sentence; nothing of what went wrong inside shows."""
+        _connection(request).understood()
         try:
             return await handler(request)
         except Rejected as exc:
             return self._reject(exc)
         except web.HTTPMethodNotAllowed as exc:
+            self.count_rejected("method")
             return _sentence(405, "Only POST is understood here.", {"Allow": exc.headers["Allow"]})
         except web.HTTPNotFound:
             sentence = f"There is nothing at this path; Graph posts to {PATHS[0]} and {PATHS[1]}."
-            if request.method == "POST":
-                return self._reject(Rejected(404, "path", sentence))
-            return _sentence(404, sentence)
+            return self._reject(Rejected(404, "path", sentence))
         except web.HTTPException as exc:
             return _sentence(exc.status, f"{exc.reason}.")
         except Exception:
             log.exception("the receiver failed; this is a bug")
             return self._reject(Rejected(500, "internal", "The receiver failed; send it again."))
+        finally:
+            _connection(request).awaits()
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """The last word on every answer. The default `Server` names the versions of Python and aiohttp."""
+        response.headers["Server"] = SERVER
+        if isinstance(response, web.HTTPException):
+            # Raised before the middleware, by an `Expect` that nobody knows; its text is what the client sent.
+            _connection(request).understood()
+            self.count_rejected("not_http")
+            response.text = "The request cannot be understood."
+
+    def count_rejected(self, label: str) -> None:
+        """Counts one request, or connection, that was not served; one line a second for each label at most."""
+        self._metrics.rejected.labels(label).inc()
+        if label not in _UNSAID and (count := self._limit.admit(label)):
+            log.warning("requests rejected", reason=label, count=count)
 
     def _reject(self, rejected: Rejected) -> web.Response:
-        self._metrics.rejected.labels(rejected.label).inc()
-        if rejected.label not in ("not_stored", "internal") and (count := self._limit.admit(rejected.label)):
-            log.warning("requests rejected", reason=rejected.label, status=rejected.status, count=count)
+        self.count_rejected(rejected.label)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if rejected.status == 503 else None
         response = _sentence(rejected.status, str(rejected), headers)
         if rejected.label in _BODY_UNREAD:
@@ -260,6 +280,8 @@ class _Receiver:
             )
 
 
+# Said elsewhere, or what any probe of a balancer or a scanner does all day.
+_UNSAID = ("not_stored", "internal", "method", "path")
 _BODY_UNREAD = ("too_large", "too_slow", "content_type", "path", "cut", "busy")
 _WHAT_TO_DO = {
     "tenant": "Add the tenant to the settings, or delete the subscription that someone else left on this URL.",
@@ -293,6 +315,11 @@ def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None)
     return web.json_response({"error": sentence}, status=status, headers=headers)
 
 
-async def _hide_server(_: web.Request, response: web.StreamResponse) -> None:
-    """The default names the versions of Python and aiohttp."""
-    response.headers["Server"] = "callstream"
+def _connection(request: web.Request) -> Connection:
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        raise TypeError("the receiver is served by open_site")
+    return connection
+
+
+_RECEIVER = web.AppKey("receiver", _Receiver)

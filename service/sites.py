@@ -2,16 +2,19 @@
 
 What holds a connection is bounded: a connection whose next headers are not complete within `IDLE_SECONDS` is closed
 (aiohttp's keep-alive timer runs from the connection's first moment), a body nobody wants is read for
-`LINGERING_SECONDS` at most, and above `max_connections` new ones are turned away, so a flood takes no memory.
+`LINGERING_SECONDS` at most, and there are never more than `max_connections`: whoever has kept us waiting longest goes
+(`connections.py`), or the new one is turned away, so a flood takes no memory.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
+from service.connections import Connection, Connections, Refused
 from service.errors import UserError
 
 IDLE_SECONDS = 75.0
@@ -45,23 +48,31 @@ async def open_site(
     max_connections: int,
     drain_seconds: float,
     idle_seconds: float = IDLE_SECONDS,
+    refused: Refused = lambda _: None,
 ) -> AsyncIterator[Site]:
     """Serves `app` until the block ends; requests in flight then have `drain_seconds` to finish.
 
-    `setting` is the group whose `host` and `port` these are. Raises `UserError` when the port cannot be had.
+    `setting` is the group whose `host` and `port` these are; `refused` is told of what no handler of `app` sees. Raises
+    `UserError` when the port cannot be had.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=drain_seconds,
-        keepalive_timeout=idle_seconds,
-        lingering_time=LINGERING_SECONDS,
-        max_line_size=LONGEST_LINE_BYTES,
-        auto_decompress=False,
-    )
+    options: dict[str, Any] = {
+        "access_log": None,
+        "keepalive_timeout": idle_seconds,
+        "lingering_time": LINGERING_SECONDS,
+        "max_line_size": LONGEST_LINE_BYTES,
+        "auto_decompress": False,
+    }
+    runner = web.AppRunner(app, shutdown_timeout=drain_seconds)
     await runner.setup()
+    connections = Connections(max_connections, refused)
+
+    def connect() -> asyncio.BaseProtocol:
+        if runner.server is None or not connections.make_room():
+            return _TurnedAway()
+        return Connection(runner.server, connections, loop=asyncio.get_running_loop(), **options)
+
     try:
-        server = await _listen(runner, host, port, setting, max_connections)
+        server = await _listen(connect, host, port, setting)
         try:
             yield Site(host, server.sockets[0].getsockname()[1])
         finally:
@@ -70,16 +81,9 @@ async def open_site(
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, setting: str, most: int) -> asyncio.Server:
-    serve = runner.server
-    if serve is None:
-        raise RuntimeError("the runner is not set up")
-
-    def protocol() -> asyncio.BaseProtocol:
-        return serve() if len(serve.connections) < most else _TurnedAway()
-
+async def _listen(connect: Callable[[], asyncio.BaseProtocol], host: str, port: int, setting: str) -> asyncio.Server:
     try:
-        return await _create_server(protocol, host, port)
+        return await _create_server(connect, host, port)
     except OSError as exc:
         cause = exc.strerror or str(exc)
         raise UserError(

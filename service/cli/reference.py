@@ -92,8 +92,8 @@ TODO = {
     "notifications_stored": "Nothing; falls behind `received` only by what is refused.",
     "notifications_refused": "`not_stored`: look at Kafka. `client_state`, `tenant`, `resource`: somebody else's or an "
     "old subscription posts here, or a stranger does; the log says which. `malformed`, `call_id`: Graph changed.",
-    "receiver_rejected": "`not_stored`: look at Kafka. `busy`: a flood of large bodies. Others: strangers, or "
-    "a proxy in between; rare is normal.",
+    "receiver_rejected": "`not_stored`: look at Kafka. `busy`, `connections`: a flood; limit it in front "
+    "(docs/security.md). Others: strangers, probes, or a proxy in between; rare is normal.",
     "receiver_handshakes": "Nothing; two for each subscription that is created.",
     "receiver_seconds": "Above 3 s Graph counts an answer as slow, above 10 s it drops notifications: look at Kafka.",
     "graph_seconds": "`throttled` or `timeout` in bulk: lower `graph.tenant_requests_per_20s`, or wait out an outage.",

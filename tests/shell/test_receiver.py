@@ -336,6 +336,7 @@ async def test_headers_that_never_end_close_the_connection() -> None:
     async with open_receiver(idle_seconds=0.2) as running:
         assert await running.raw(b"POST /notifications HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
         assert await running.raw() == b""
+        assert running.count("receiver_rejected", reason="unfinished") == 1
 
 
 async def test_kept_connection_with_half_a_second_request_is_closed() -> None:
@@ -347,22 +348,42 @@ async def test_kept_connection_with_half_a_second_request_is_closed() -> None:
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_too_many_connections_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of connections takes a bounded number of sockets; the site answers again when they are gone."""
+async def test_silent_connections_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of slow or silent peers: one that has something to say is served, and they are counted."""
+    monkeypatch.setattr("service.receiver.MAX_CONNECTIONS", 3)
+    starts = [b"", b"POST /notifications HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST /lifecycle HTTP/1.1\r\n"] * 10
+    drip = b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    async with open_receiver() as running:
+        held = [await asyncio.open_connection("127.0.0.1", running.site.port) for _ in starts]
+        for (_, writer), start in zip(held, starts, strict=True):
+            writer.write(start or drip)
+        assert (await running.post({"value": [item()]}))[0] == 202
+        assert running.count("receiver_rejected", reason="connections") >= len(starts) - 3
+        for _, writer in held:
+            writer.close()
+
+        assert len(running.shelf.notifications) == 1
+
+
+async def test_connections_that_wait_for_an_answer_are_kept_and_others_turned_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flood takes a bounded number of sockets, and costs no request that has arrived its answer."""
     monkeypatch.setattr("service.receiver.MAX_CONNECTIONS", 2)
     async with open_receiver() as running:
-        held = [await asyncio.open_connection("127.0.0.1", running.site.port) for _ in range(2)]
+        running.shelf.gate = asyncio.Event()
+        waiting = [asyncio.create_task(running.post({"value": [item()]})) for _ in range(2)]
+        await running.shelf.entered.wait()
 
         async def is_full() -> bool:
             return (await running.raw(b"")).startswith(b"HTTP/1.1 503 ")
 
-        async def takes() -> bool:
-            return (await running.post({"value": []}))[0] == 202
-
         await until(is_full)
-        for _, writer in held:
-            writer.close()
-        await until(takes)
+        assert running.count("receiver_rejected", reason="connections") >= 1
+        running.shelf.gate.set()
+
+        assert [status for status, _ in await asyncio.gather(*waiting)] == [202, 202]
+        assert (await running.post({"value": []}))[0] == 202
 
 
 @pytest.mark.parametrize(
@@ -377,7 +398,8 @@ async def test_other_methods_and_paths_are_told_so(method: str, path: str, statu
         assert "aiohttp" not in str(reply.headers)
         if status == 405:
             assert reply.headers["Allow"] == "POST"
-        assert running.count("receiver_rejected", reason="path") == (method == "POST")
+        reason = "method" if status == 405 else "path"
+        assert running.count("receiver_rejected", reason=reason) == 1
 
 
 async def test_bug_inside_shows_nothing_to_the_client() -> None:
