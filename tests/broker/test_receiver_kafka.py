@@ -122,7 +122,7 @@ async def test_202_means_that_kafka_has_every_good_item(kafka: str, prefix: str)
     """One record for each, under its call's key, in the partition that Java's clients would choose."""
     chosen = kafka_settings(kafka, prefix)
     await create_topics(chosen)
-    async with open_receiver(chosen) as running:
+    async with open_receiver(chosen, timeout_seconds=SECONDS) as running:  # leaders of new topics may take a while
         await until(lambda: _ready(running))
         items = [good_item(call_id(number)) for number in range(200)] + [good_item(clientState="forged")]
         assert await running.post([*items, lifecycle_item()]) == 202
