@@ -23,6 +23,7 @@ from service.notification import Notification
 from service.settings import Lanes, Settings
 from service.stream import policy
 from service.stream.messages import dead_records
+from service.stream.outage import FEWEST_RECORDS
 from service.stream.policy import ShapedRecord
 from service.stream.publisher import open_publisher
 from service.stream.restore import committed_offsets
@@ -154,7 +155,7 @@ async def test_a_replay_that_fails_again_is_a_newer_letter(kafka: str, prefix: s
 
 async def test_replays_among_live_and_listed_notifications_publish_each_version_once(kafka: str, prefix: str) -> None:
     """Three replays at once with live work and reconcile on the same calls, some of them slow."""
-    names = [f"c{number}" for number in range(12)]
+    names = [f"c{number}" for number in range(FEWEST_RECORDS - 1)]  # more would be an outage
     settings = settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.2, audit_every=1))
     async with bench(settings) as lanes:
         for name in names:
