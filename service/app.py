@@ -35,6 +35,7 @@ from service.receiver import receiver_site
 from service.reconcile.reconciler import Reconciler
 from service.settings import ROLES, Settings
 from service.store import KafkaStore
+from service.stream.security import check_security
 from service.stream.shaping import Shaping, policy_in_force
 from service.stream.topics import Topics
 from service.stream.worker import Worker, kafka_admin, sure_topics
@@ -76,6 +77,7 @@ def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
     chosen = frozenset(roles)
     if unknown := chosen - set(ROLES):
         raise UserError(f"Role {min(unknown)!r} is unknown; roles are {', '.join(ROLES)}.")
+    check_security(settings.kafka)
     if not settings.tenants:
         raise UserError(
             "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET, "

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service import upkeep
 from service.clock import Clock, iso
@@ -37,6 +37,7 @@ from service.notification import Gatekeeper, read_event
 from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
 from service.stream.connect import NEVER_MS, client_options, close_consumer
+from service.stream.knock import reason_of
 from service.stream.topics import Topics
 
 POLL_MS = 1000
@@ -77,7 +78,8 @@ async def keep(
                 await _stand_by(keeper, consumer, ownership, metrics)
         except (KafkaError, OSError) as exc:
             if limit.admit("kafka"):
-                log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause=str(exc) or type(exc).__name__)
+                why = await _cause(settings.kafka, exc)
+                log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause=why)
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -85,6 +87,11 @@ async def keep(
             log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause="the client broke off")
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+async def _cause(kafka: Kafka, error: Exception) -> str:
+    """aiokafka says only that it could not connect; why is found out by knocking again."""
+    return await reason_of(kafka) if isinstance(error, KafkaConnectionError) else str(error) or type(error).__name__
 
 
 class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]

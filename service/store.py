@@ -21,6 +21,7 @@ from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.notification import LifecycleEvent, Notification
 from service.settings import Kafka
 from service.stream.connect import client_options, close_producer
+from service.stream.knock import reason_of
 from service.stream.topics import Topics, partition_of
 
 # One batch for each partition even when a POST carries thousands of items: a full one would wait for its round trip.
@@ -157,13 +158,14 @@ class KafkaStore:
             producer = self._new_producer()
             try:
                 await producer.start()
-            except KafkaError as exc:
+            except KafkaError:
                 await close_producer(producer)
+                self._trouble = why = await reason_of(self._kafka)
                 if wait == FIRST_WAIT_SECONDS:
                     log.warning(
                         "Kafka cannot be reached; notifications are answered 503 until it can",
                         bootstrap_servers=self._kafka.bootstrap_servers,
-                        cause=str(exc),
+                        cause=why,
                     )
             except asyncio.CancelledError:
                 await close_producer(producer)

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from service.errors import UserError
 from service.settings import GUID, Kafka, Settings, load
+from service.stream.knock import reason_of
 from service.stream.scan import open_admin
 
 CONNECT_SECONDS = 15.0
@@ -35,16 +36,12 @@ def _is_not_kafka_s(record: logging.LogRecord) -> bool:
 
 @asynccontextmanager
 async def answering(kafka: Kafka) -> AsyncIterator[None]:
-    """What is asked of Kafka in this block must be answered within `CONNECT_SECONDS`, else `UserError`."""
+    """What is asked of Kafka in this block must be answered within `CONNECT_SECONDS`; `UserError` with the reason."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             yield
     except (KafkaError, TimeoutError, OSError, ValueError):  # ValueError: an address that is none
-        raise UserError(
-            f"Kafka does not answer at {kafka.bootstrap_servers}; "
-            "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS says where it is.",
-            exit_code=1,
-        ) from None
+        raise UserError(await reason_of(kafka), exit_code=1) from None
 
 
 async def reach(kafka: Kafka) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from service import metrics, settings
 from service.metrics import Metrics
+from service.settings.base import Group
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -223,10 +224,11 @@ def _entries(group: type[msgspec.Struct], prefix: str) -> Iterator[Entry]:
 
 
 def _texts(group: type) -> dict[str, str]:
-    """Field → the text that stands under it in the code."""
+    """Field → the text that stands under it in the code, in the group itself or in one that it extends."""
+    extended = group.__base__
+    found = _texts(extended) if extended not in (None, Group) else {}
     [tree] = ast.parse(inspect.getsource(group)).body
     assert isinstance(tree, ast.ClassDef)  # noqa: S101 - for the type checker
-    found: dict[str, str] = {}
     for field, below in zip(tree.body, tree.body[1:], strict=False):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):

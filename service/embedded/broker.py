@@ -6,14 +6,15 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.embedded import jars
+from service.embedded.listeners import Security
 from service.errors import UserError
 
 HOST = "127.0.0.1"
@@ -43,14 +44,16 @@ rootLogger.appenderRef.broker.ref = broker
 
 @dataclass(frozen=True)
 class Address:
-    """One node of a cluster: its number, from 1, and its two ports."""
+    """One node of a cluster: its number, from 1, and its ports."""
 
     node_id: int
     port: int
     controller_port: int
+    more: Mapping[str, int] = field(default_factory=dict)
+    """Further listeners: name → port."""
 
 
-def properties(node: Address, cluster: Sequence[Address], folder: Path) -> str:
+def properties(node: Address, cluster: Sequence[Address], folder: Path, security: Security) -> str:
     """`server.properties` of one node that is both broker and controller, its data in `folder`.
 
     What users meet (message.max.bytes and its like) stays at Kafka's defaults; only replication, speed of start and
@@ -58,14 +61,16 @@ def properties(node: Address, cluster: Sequence[Address], folder: Path) -> str:
     """
     copies = min(3, len(cluster))
     in_sync = 2 if copies == 3 else 1
-    lines = {
+    more = "".join(f",{name}://{HOST}:{port}" for name, port in node.more.items())
+    protocols = "".join(f",{it.name}:{it.protocol}" for it in security.listeners)
+    lines: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": node.node_id,
         "controller.quorum.voters": ",".join(f"{it.node_id}@{HOST}:{it.controller_port}" for it in cluster),
-        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}{more}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}{more}",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
         "log.dirs": folder,
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,
@@ -84,6 +89,7 @@ def properties(node: Address, cluster: Sequence[Address], folder: Path) -> str:
         "broker.heartbeat.interval.ms": 1000,
         "num.io.threads": 4,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,  # 128 MB of a small heap by default
+        **security.lines(),
     }
     return "".join(f"{name}={value}\n" for name, value in lines.items())
 
@@ -97,6 +103,8 @@ class Jvm:
     heap_megabytes: int
     archive: Path | None
     """Kafka's classes as an earlier start left them (JEP 514), which makes a start three times as fast; or None."""
+    flags: Sequence[str] = ()
+    """Further ones for every process."""
 
     def command(self, main_class: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
         """The command line of one Java program from Kafka's jars."""
@@ -111,6 +119,7 @@ class Jvm:
             "-Djava.net.preferIPv4Stack=true",
             "--enable-native-access=ALL-UNNAMED",
             "--sun-misc-unsafe-memory-access=allow",
+            *self.flags,
             *flags,
         ]
         if self.archive is not None:
@@ -343,6 +352,6 @@ def _read(path: Path) -> str:
         return ""
 
 
-def default_jvm(class_path: Sequence[Path], brokers: int, archive: Path | None) -> Jvm:
+def default_jvm(class_path: Sequence[Path], brokers: int, archive: Path | None, flags: Sequence[str] = ()) -> Jvm:
     """The JVM of a cluster of `brokers`: modest heaps, so that three fit beside the rest of a laptop."""
-    return Jvm(jars.java(), class_path, heap_megabytes=512 if brokers == 1 else 384, archive=archive)
+    return Jvm(jars.java(), class_path, heap_megabytes=512 if brokers == 1 else 384, archive=archive, flags=flags)

@@ -22,6 +22,7 @@ from service.embedded import jars
 from service.embedded.broker import HOST, Address, Broker, Jvm, default_jvm, environment, last_words, properties
 from service.embedded.guardian import Guardian
 from service.embedded.jars import KAFKA_VERSION, Progress
+from service.embedded.listeners import Security
 from service.errors import UserError
 
 FREE_PORTS = range(20_000, 30_000)
@@ -46,6 +47,10 @@ class Cluster:
     def bootstrap_servers(self) -> str:
         """`host:port` of every broker, separated by commas, running or not."""
         return ",".join(broker.bootstrap_server for broker in self.brokers)
+
+    def servers(self, listener: str) -> str:
+        """The same for a further listener, by its name."""
+        return ",".join(f"{HOST}:{broker.address.more[listener]}" for broker in self.brokers)
 
     async def start(self, flags: Sequence[str] = ()) -> None:
         """Starts every broker that is not running, side by side; UserError of the first that cannot."""
@@ -81,24 +86,27 @@ async def embedded_kafka(
     data_folder: Path | None = None,
     version: str = KAFKA_VERSION,
     on_progress: Progress | None = None,
+    security: Security | None = None,
 ) -> AsyncIterator[Cluster]:
     """Apache Kafka with 1 or 3 brokers, answering when the block is entered, ended when it is left.
 
     `ports` are the brokers' ports for clients (default: free ones). `data_folder` is made or used again; without one
     the data lives in a temporary folder and goes at the end. The first use downloads Kafka (45 MB). `on_progress` is
-    told, in short lines, what is being waited for. However this process ends, the brokers end with it.
+    told, in short lines, what is being waited for. `security` adds listeners, each with a free port of its own; with a
+    `data_folder` its users are those of the first start. However this process ends, the brokers end with it.
 
     Raises UserError (exit code 1) when Kafka cannot start: package, network, port, folder, disk, or Java's own reason.
     """
     tell = on_progress or (lambda _: None)
-    jvm = await _jvm(version, brokers, tell)
-    addresses = _addresses(brokers, ports)
+    security = security or Security()
+    jvm = await _jvm(version, brokers, tell, security.flags())
+    addresses = _addresses(brokers, ports, [listener.name for listener in security.listeners])
     with _folder(data_folder, brokers) as folder:
         guardian = Guardian(remove=folder if data_folder is None else None)
         try:
             cluster = _assemble(addresses, folder, jvm, version, guardian)
             with _folder_trouble(folder):
-                await _format(cluster, jvm)
+                await _format(cluster, jvm, security)
                 tell(f"Starting Apache Kafka {version}")
                 try:
                     await cluster.start()
@@ -147,14 +155,14 @@ def _archive(version: str) -> Path:
     return jars.cache_folder() / f"kafka-{version}" / f"java-{jars.java_version()}.aot"
 
 
-async def _jvm(version: str, brokers: int, tell: Progress) -> Jvm:
+async def _jvm(version: str, brokers: int, tell: Progress, flags: Sequence[str]) -> Jvm:
     jars.java()  # a missing package is said before anything is downloaded
     class_path = await jars.kafka_jars(version, tell)
     archive = _archive(version)
-    return default_jvm(class_path, brokers, archive if archive.exists() else None)
+    return default_jvm(class_path, brokers, archive if archive.exists() else None, flags)
 
 
-def _addresses(brokers: int, ports: Sequence[int] | None) -> list[Address]:
+def _addresses(brokers: int, ports: Sequence[int] | None, listeners: Sequence[str]) -> list[Address]:
     """Numbers and ports of every node; UserError when a wanted port is taken."""
     if brokers not in (1, 3):
         raise UserError(f"{brokers} brokers cannot be embedded: choose 1 or 3.")
@@ -162,9 +170,9 @@ def _addresses(brokers: int, ports: Sequence[int] | None) -> list[Address]:
         raise UserError(f"{brokers} brokers need {brokers} different ports.")
     for port in ports or ():
         _check_port(port)
-    free = _free_ports(2 * brokers, without=ports or ())
-    chosen = list(ports) if ports is not None else free[brokers:]
-    return [Address(at + 1, chosen[at], free[at]) for at in range(brokers)]
+    free = iter(_free_ports((2 + len(listeners)) * brokers, without=ports or ()))
+    chosen = list(ports) if ports is not None else [next(free) for _ in range(brokers)]
+    return [Address(at + 1, chosen[at], next(free), {name: next(free) for name in listeners}) for at in range(brokers)]
 
 
 def _check_port(port: int) -> None:
@@ -292,21 +300,28 @@ def _assemble(addresses: Sequence[Address], folder: Path, jvm: Jvm, version: str
     return Cluster(brokers, version, folder)
 
 
-async def _format(cluster: Cluster, jvm: Jvm) -> None:
+async def _format(cluster: Cluster, jvm: Jvm, security: Security) -> None:
     """Writes every broker's properties, and the identity into data folders that have none yet."""
     marker = cluster.data_folder / MARKER
     cluster_id = str(_marked(cluster.data_folder)["clusterId"]) if marker.exists() else "callstream-embedded-00"
     addresses = [broker.address for broker in cluster.brokers]
     for broker in cluster.brokers:
-        broker.properties_path.write_text(properties(broker.address, addresses, broker.folder))
+        broker.properties_path.write_text(properties(broker.address, addresses, broker.folder, security))
     unformatted = [it for it in cluster.brokers if not (it.folder / "meta.properties").exists()]
-    await asyncio.gather(*(asyncio.to_thread(_format_one, it, cluster_id, jvm) for it in unformatted))
+    await asyncio.gather(*(asyncio.to_thread(_format_one, it, cluster_id, jvm, security) for it in unformatted))
 
 
-def _format_one(broker: Broker, cluster_id: str, jvm: Jvm) -> None:
+def _format_one(broker: Broker, cluster_id: str, jvm: Jvm, security: Security) -> None:
     """Runs Kafka's own format tool for one broker; UserError with its words when it fails."""
     # One argument: an id may begin with `-` (one in 64 does), and the tool would take it for an option.
-    tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(broker.properties_path))
+    tool = (
+        "kafka.tools.StorageTool",
+        "format",
+        f"--cluster-id={cluster_id}",
+        "-c",
+        str(broker.properties_path),
+        *security.format_arguments(),
+    )
     try:
         done = subprocess.run(  # noqa: S603 - our own Java with our own arguments
             jvm.command(*tool),

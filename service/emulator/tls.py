@@ -23,6 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 EARLIER = dt.timedelta(days=1)
 LIFE = dt.timedelta(days=30)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+WHO = "callstream emulator"
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,26 @@ class Authority:
 
     def server_context(self, names: Iterable[str] = ()) -> ssl.SSLContext:
         """TLS for this machine's local names and the given ones (host names or addresses)."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        _load(context, self.issue([*LOCAL_NAMES, *names]).encode())
+        return context
+
+    def issue(
+        self, names: Iterable[str], life: dt.timedelta = LIFE, use: x509.ObjectIdentifier = SERVER, who: str = WHO
+    ) -> str:
+        """A signed certificate for these host names or addresses with its key, PEM; a negative `life` has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
-        wanted = list(dict.fromkeys([*LOCAL_NAMES, *names]))
+        wanted = [_name(one) for one in dict.fromkeys(names)]
         signed = (
-            _builder("callstream emulator", key.public_key(), self.certificate.subject)
-            .add_extension(x509.SubjectAlternativeName([_name(one) for one in wanted]), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            _builder(who, key.public_key(), self.certificate.subject, life)
+            .add_extension(x509.SubjectAlternativeName(wanted), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_issuer_key(self.certificate), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        _load(context, _pem(key) + signed.public_bytes(Encoding.PEM))
-        return context
+        return (_pem(key) + signed.public_bytes(Encoding.PEM)).decode()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Settings: `groups` what they are, `reading` where their values come from, `checks` what must hold between them.
+"""Settings: `groups` and `kafka` what they are, `reading` where values come from, `checks` what must hold between them.
 
 Everything is checked before anything opens; a mistake raises `UserError` with one sentence.
 """
@@ -10,7 +10,6 @@ from service.settings.groups import (
     ClientState,
     Credential,
     Graph,
-    Kafka,
     Keeper,
     Lanes,
     Log,
@@ -22,6 +21,7 @@ from service.settings.groups import (
     Tenant,
     Treatment,
 )
+from service.settings.kafka import Connection, Kafka
 from service.settings.reading import CONFIG_FILE_VARIABLE, PREFIX, load
 from service.settings.secret import Secret
 
@@ -32,6 +32,7 @@ __all__ = [
     "ROLES",
     "Admin",
     "ClientState",
+    "Connection",
     "Credential",
     "Graph",
     "Kafka",

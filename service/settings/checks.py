@@ -1,20 +1,36 @@
 """What types cannot say of settings: contradictions between them, and forms of text. Each is one sentence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from service.errors import UserError
 from service.settings.groups import Settings, Tenant
+from service.settings.kafka import Connection
 from service.settings.secret import Secret
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 SHORTEST_KEY = 16  # characters; a clientState key that can be guessed lets anyone in
+TLS_SETTINGS = ("ca_file", "certificate_file", "certificate_key_file", "certificate_password")
+NAME_AND_PASSWORD = ("sasl_username", "sasl_password")
+OAUTH = (
+    "oauth_token_url",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_scope",
+    "oauth_extensions",
+    "oauth_tenant_id",
+    "oauth_token_file",
+)
+TOKEN_URL = re.compile(
+    r"https://[^\s/?#]+[^\s#]*|http://(localhost|127\.[0-9.]+|\[::1\]|[a-z][a-z0-9-]*)(:[0-9]+)?/[^\s#]*"
+)
 
 
 def check(settings: Settings) -> None:
     """Everything at once, before anything opens. Raises `UserError` with one sentence."""
     parse_delays(settings.retry.delays)
-    _check_addresses(settings)
+    check_connection(settings.kafka)
+    _check_public_url(settings.receiver.public_url)
     _check_tenants(settings.tenants)
     _check_keys("client_state", settings.client_state.keys)
     _check_keys("privacy", settings.privacy.keys)
@@ -30,11 +46,67 @@ def check(settings: Settings) -> None:
         raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
 
 
-def _check_addresses(settings: Settings) -> None:
-    for address in settings.kafka.bootstrap_servers.split(","):
+def check_connection(kafka: Connection) -> None:
+    """One Kafka's addresses, and that no setting of its security is there in vain or missing."""
+    for address in kafka.bootstrap_servers.split(","):
         if not re.fullmatch(r"\s*(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\s*", address):
-            raise UserError(f"Setting kafka.bootstrap_servers: {address.strip()!r} is not host:port.")
-    url = settings.receiver.public_url
+            raise UserError(f"Setting {kafka.setting}.bootstrap_servers: {address.strip()!r} is not host:port.")
+    protocol = kafka.security_protocol
+    if not protocol.endswith("SSL"):
+        _refuse(kafka, TLS_SETTINGS, f"security_protocol is {protocol}: set it to {protocol_with_tls(protocol)}")
+    elif kafka.certificate_key_file and not kafka.certificate_file:
+        raise UserError(
+            f"Setting {kafka.setting}.certificate_key_file needs {kafka.setting}.certificate_file beside it."
+        )
+    if not protocol.startswith("SASL"):
+        _refuse(kafka, (*NAME_AND_PASSWORD, *OAUTH), f"security_protocol is {protocol}: set it to SASL_{protocol}")
+    elif kafka.sasl_mechanism == "OAUTHBEARER":
+        _refuse(kafka, NAME_AND_PASSWORD, "sasl_mechanism is OAUTHBEARER: set it to PLAIN or SCRAM-SHA-512")
+        _check_oauth(kafka)
+    else:
+        _refuse(kafka, OAUTH, f"sasl_mechanism is {kafka.sasl_mechanism}: set it to OAUTHBEARER")
+        _demand(kafka, NAME_AND_PASSWORD, f"sasl_mechanism is {kafka.sasl_mechanism}")
+
+
+def protocol_with_tls(protocol: str) -> str:
+    """`PLAINTEXT` → `SSL`, `SASL_PLAINTEXT` → `SASL_SSL`."""
+    return protocol.replace("PLAINTEXT", "SSL")
+
+
+def _check_oauth(kafka: Connection) -> None:
+    kind = kafka.oauth_credential
+    needed = {
+        "client-secret": ("oauth_token_url", "oauth_client_id", "oauth_client_secret"),
+        "workload-identity": ("oauth_client_id", "oauth_tenant_id", "oauth_token_file", "oauth_scope"),
+        "managed-identity": ("oauth_scope",),
+    }
+    _demand(kafka, needed[kind], f"oauth_credential is {kind}")
+    if kafka.oauth_token_url and not TOKEN_URL.fullmatch(kafka.oauth_token_url):
+        raise UserError(
+            f"Setting {kafka.setting}.oauth_token_url must begin with https, because secrets go there; "
+            "http is for this machine and for a host name without a dot."
+        )
+    for pair in kafka.oauth_extensions.split(",") if kafka.oauth_extensions else ():
+        name, _, value = pair.strip().partition("=")
+        if not re.fullmatch(r"[A-Za-z]+", name) or name == "auth" or not re.fullmatch(r"[\x21-\x7e ]+", value):
+            raise UserError(f"Setting {kafka.setting}.oauth_extensions must be pairs such as logicalCluster=lkc-1.")
+
+
+def _refuse(kafka: Connection, fields: Iterable[str], why: str) -> None:
+    """Whoever set one of these believes that it holds."""
+    for field in fields:
+        if getattr(kafka, field):
+            group = kafka.setting
+            raise UserError(f"Setting {group}.{field} has no effect while {group}.{why}, or remove it.")
+
+
+def _demand(kafka: Connection, fields: Iterable[str], why: str) -> None:
+    missing = [f"{kafka.setting}.{field}" for field in fields if not getattr(kafka, field)]
+    if missing:
+        raise UserError(f"Setting {kafka.setting}.{why}, so {' and '.join(missing)} must be set.")
+
+
+def _check_public_url(url: str) -> None:
     if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
         raise UserError("Setting receiver.public_url must be a URL such as https://calls.example.com, without a query.")
 

@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from service.settings.base import Count, Group, Port, Positive
+from service.settings.kafka import Kafka
 from service.settings.secret import Secret
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Credential = Literal[
     "client-secret",
     "certificate",
@@ -24,30 +23,7 @@ Credential = Literal[
 ROLES = ("receive", "work", "keep")
 
 
-class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A group of settings; an unknown name is refused at start."""
-
-
-class Kafka(_Group, frozen=True):
-    """Where Kafka is and what the topics are called."""
-
-    bootstrap_servers: str = "127.0.0.1:9092"
-    """Comma-separated host:port list."""
-    topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "callrecords"
-    """Begins every topic name, the group ids and the transactional ids."""
-    partitions: Count = 12
-    """Partitions of every per-call topic, and so the number of lanes. Growing it means a new prefix."""
-    replication_factor: Annotated[int, msgspec.Meta(ge=-1)] = -1
-    """For topics that `serve` or `topics` creates; -1 takes the broker's default."""
-    create_topics: bool = True
-    """Whether `serve` creates missing topics."""
-    session_timeout_seconds: Positive = 10.0
-    """How long a dead worker holds its lanes."""
-    request_timeout_seconds: Positive = 20.0
-    """How long one request to a broker may take."""
-
-
-class Receiver(_Group, frozen=True):
+class Receiver(Group, frozen=True):
     """The public site that Graph posts to: `/notifications` and `/lifecycle`."""
 
     host: str = "0.0.0.0"  # noqa: S104 - a pod's public port
@@ -63,24 +39,24 @@ class Receiver(_Group, frozen=True):
     """How long Kafka may take before the answer is 503; Graph counts answers over 3 s as slow."""
 
 
-class Admin(_Group, frozen=True):
+class Admin(Group, frozen=True):
     """The private site: `/metrics`, `/livez`, `/readyz`. Never expose it publicly."""
 
     host: str = "127.0.0.1"
     port: Port = 8081
 
 
-class ClientState(_Group, frozen=True):
+class ClientState(Group, frozen=True):
     """Keys behind `clientState` (`k{n}.` + base64url of HMAC-SHA256(key n, tenant id)).
 
     All are accepted, the one with the highest number is used.
     """
 
-    keys: dict[str, Secret] = {}
+    keys: dict[str, Secret] = msgspec.field(default_factory=dict)
     """Key number (1, 2, …) → key text, at least 16 characters."""
 
 
-class Tenant(_Group, frozen=True):
+class Tenant(Group, frozen=True):
     """One Microsoft 365 tenant whose calls are read. Its name (the key in `tenants`) is its metric label."""
 
     id: str
@@ -108,7 +84,7 @@ class Tenant(_Group, frozen=True):
     empty for the system-assigned one."""
 
 
-class Graph(_Group, frozen=True):
+class Graph(Group, frozen=True):
     """Which Graph, and how hard it may be asked. Budgets stay below the limits of graph-contract section 9.1."""
 
     cloud: str = "global"
@@ -135,7 +111,7 @@ class Graph(_Group, frozen=True):
     """Every so many records one is searched for unknown fields and enum members; 0 for never."""
 
 
-class Lanes(_Group, frozen=True):
+class Lanes(Group, frozen=True):
     """How a lane takes and publishes work."""
 
     batch_notifications: Count = 100
@@ -158,7 +134,7 @@ class Lanes(_Group, frozen=True):
     """A lane with work that does not move for so long ends the process's liveness."""
 
 
-class Retry(_Group, frozen=True):
+class Retry(Group, frozen=True):
     """Retry tiers and when to stop."""
 
     delays: tuple[str, ...] = ("1m", "10m", "1h")
@@ -169,7 +145,7 @@ class Retry(_Group, frozen=True):
     """After this the last failure's reason sends the notification to the dead-letter topic."""
 
 
-class Keeper(_Group, frozen=True):
+class Keeper(Group, frozen=True):
     """Subscriptions, and looking for what Graph never told."""
 
     subscription_minutes: Annotated[int, msgspec.Meta(ge=45, le=4230)] = 4230
@@ -185,7 +161,7 @@ class Keeper(_Group, frozen=True):
 Treatment = Literal["preset", "keep", "hash", "drop"]
 
 
-class Privacy(_Group, frozen=True):
+class Privacy(Group, frozen=True):
     """What leaves the process of the text in call records that is about somebody: docs/privacy.md has every field.
 
     One setting a class: `keep`, `hash` (keyed; the same value gives the same hash), `drop`, or as the preset says.
@@ -217,7 +193,7 @@ class Privacy(_Group, frozen=True):
     """DNS suffixes of adapters."""
     unknown_properties: Treatment = "preset"
     """Text that Graph added since; it travels in the raw archive alone."""
-    keys: dict[str, Secret] = {}
+    keys: dict[str, Secret] = msgspec.field(default_factory=dict)
     """Key number (1, 2, …) → key text, at least 16 characters. The highest hashes; its number stands in each hash."""
 
     def treatments(self) -> dict[str, Literal["keep", "hash", "drop"]]:
@@ -226,7 +202,7 @@ class Privacy(_Group, frozen=True):
         return {name: treatment for name, treatment in found.items() if treatment != "preset"}
 
 
-class Raw(_Group, frozen=True):
+class Raw(Group, frozen=True):
     """The archive of whole records, after the privacy policy, for `callstream replay --from-raw`."""
 
     enabled: bool = False
@@ -235,7 +211,7 @@ class Raw(_Group, frozen=True):
     """How long the archive keeps a version."""
 
 
-class Log(_Group, frozen=True):
+class Log(Group, frozen=True):
     """Log lines."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -243,14 +219,14 @@ class Log(_Group, frozen=True):
     """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""
 
 
-class Settings(_Group, frozen=True):
+class Settings(Group, frozen=True):
     """Everything `serve` can be told."""
 
     kafka: Kafka = Kafka()
     receiver: Receiver = Receiver()
     admin: Admin = Admin()
     client_state: ClientState = ClientState()
-    tenants: dict[str, Tenant] = {}
+    tenants: dict[str, Tenant] = msgspec.field(default_factory=dict)
     graph: Graph = Graph()
     lanes: Lanes = Lanes()
     retry: Retry = Retry()

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -23,7 +23,14 @@ PREFIX = "CALLSTREAM_"
 CONFIG_FILE_VARIABLE = "CALLSTREAM_CONFIG"
 # Settings whose own name ends in `_file`: their value is the path, not what the file holds.
 PATH_SETTINGS = frozenset(
-    {"ca_file", "certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file"}
+    {
+        "ca_file",
+        "certificate_file",
+        "certificate_key_file",
+        "client_secret_file",
+        "federated_token_file",
+        "oauth_token_file",
+    }
 )
 # What the workload identity webhook of Kubernetes sets in a pod, and the tenant's setting that it stands for.
 # Source: https://learn.microsoft.com/azure/aks/workload-identity-overview . The login host is `graph.cloud`'s affair.
@@ -32,6 +39,10 @@ WORKLOAD_IDENTITY = {
     "AZURE_CLIENT_ID": "client_id",
     "AZURE_FEDERATED_TOKEN_FILE": "federated_token_file",
 }
+
+# Groups that say how a Kafka is reached, and their names of the same three settings.
+CONNECTIONS = ("kafka",)
+OAUTH_NAMES = {"id": "oauth_tenant_id", "client_id": "oauth_client_id", "federated_token_file": "oauth_token_file"}
 
 
 def load(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
@@ -47,6 +58,7 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
         if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
             _place(tree, name, value)
     _prepare_tenants(tree, environ)
+    _prepare_kafka(tree, environ)
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as exc:
@@ -104,6 +116,15 @@ def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
                     tenant.setdefault(setting, environ[variable])
 
 
+def _prepare_kafka(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """With `workload-identity`: what the pod's variables say and the settings do not."""
+    for group in (tree.get(name) for name in CONNECTIONS):
+        if isinstance(group, dict) and group.get("oauth_credential") == "workload-identity":
+            for variable, setting in WORKLOAD_IDENTITY.items():
+                if variable in environ:
+                    group.setdefault(OAUTH_NAMES[setting], environ[variable])
+
+
 def _read_secret(name: str, file_name: str) -> str:
     try:
         return Path(file_name).read_text(encoding="utf-8").strip()
@@ -117,11 +138,22 @@ def _secret(kind: type, value: Any) -> Any:
     raise NotImplementedError(f"a setting cannot be a {kind.__name__}")
 
 
+def _choices(place: str) -> str:
+    """The values that a setting may have, of those that stand in no dict; empty where it is free."""
+    group: Any = Settings
+    for part in place.split("."):
+        hints = get_type_hints(group) if isinstance(group, type) else {}
+        group = hints.get(part)
+    return ", ".join(str(one) for one in get_args(group))
+
+
 def _where(message: str) -> str:
     """`Expected `int`, got `str` - at `$.kafka.partitions`` → `kafka.partitions: expected int, got str`."""
     text, _, path = message.partition(" - at `$.")
     found = re.search(r"unknown field `(\w+)`", text)
     place = path.rstrip("`") or "at the top"
+    if text.startswith("Invalid enum value") and (choices := _choices(place)):
+        return f"{place}: {text.partition('value ')[2]} must be one of {choices}"
     if found:
         parent = path.rstrip("`") + "." if path else ""
         return f"{parent}{found.group(1)} is not known; docs/settings.md lists them all"

@@ -1,4 +1,4 @@
-"""How every Kafka client of this program connects and how it is closed: addresses, timeouts, no surprises."""
+"""How every Kafka client of this program connects and how it is closed: addresses, security, timeouts, no surprises."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
 
-from service.settings import Kafka
+from service.settings import Connection
+from service.stream.security import security_options
 
 log = structlog.get_logger()
 
@@ -68,10 +69,14 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
     await close(stop())
 
 
-def client_options(kafka: Kafka) -> dict[str, Any]:
-    """Keywords that aiokafka's producer, consumer and admin client share."""
+def client_options(kafka: Connection) -> dict[str, Any]:
+    """Keywords that aiokafka's producer, consumer and admin client share: nobody makes one without them.
+
+    Raises UserError for certificate files that cannot be used.
+    """
     return {
         "bootstrap_servers": kafka.bootstrap_servers,
         "request_timeout_ms": int(kafka.request_timeout_seconds * 1000),
         "client_id": "callstream",
+        **security_options(kafka),
     }

@@ -25,6 +25,7 @@ from service.stream.limits import Limits
 from service.stream.looks import InFlight, Looks, Shaper, Slots
 from service.stream.owner import Owner, join_group, stay
 from service.stream.policy import Rules
+from service.stream.knock import reason_of
 from service.stream.topics import TopicReport, Topics, ensure
 
 log = structlog.get_logger()
@@ -41,9 +42,10 @@ async def kafka_admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         try:
             await admin.start()
             break
-        except KafkaError as error:
+        except KafkaError:
             await close(admin.close())
-            log.warning("Kafka does not answer", servers=kafka.bootstrap_servers, error=str(error), wait_seconds=wait)
+            why = await reason_of(kafka)
+            log.warning("Kafka does not answer", servers=kafka.bootstrap_servers, reason=why, wait_seconds=wait)
         await asyncio.sleep(wait)
         wait = min(LONGEST_WAIT_SECONDS, 2 * wait)
     try:

@@ -37,6 +37,9 @@ VALUES = (
     "keep",
     "strict",
     "secret",
+    "SSL",
+    "PLAIN",
+    "client-secret",
     "a-key-of-some-length",
     "http://127.0.0.1:8090",
     "127.0.0.1:9092",
@@ -127,8 +130,10 @@ def exists(name: str, folder: Path) -> bool:
     for value in (*VALUES, str(secret) if name.endswith("_FILE") else str(file)):
         try:
             load(base | {name: value}, None if name == "CALLSTREAM_CONFIG" else file)
-        except UserError:
-            continue
+        except UserError as error:
+            # It is there, and does nothing without the others of its group.
+            if "has no effect while" not in str(error):
+                continue
         return True
     return False
 

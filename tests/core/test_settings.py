@@ -75,7 +75,12 @@ def test_every_documented_variable_is_understood() -> None:
         if value is None:
             is_given = entry.default not in (NODEFAULT, "") and not isinstance(entry.kind, types.CustomType)
             value = str(entry.default) if is_given else "sixteen characters or more"
-        found = load({**TENANT, variable: value})
+        try:
+            found = load({**TENANT, variable: value})
+        except UserError as error:
+            # Understood: it only does nothing without the others of its group (test_kafka_settings.py).
+            assert f"Setting {entry.name} has no effect" in str(error)  # noqa: PT017 - not always raised
+            continue
         if "<" not in entry.name:
             where: object = found
             for part in entry.name.split("."):
