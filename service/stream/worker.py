@@ -19,13 +19,13 @@ from service.metrics import Metrics
 from service.settings import Kafka, Settings
 from service.stream.connect import client_options, close
 from service.stream.guard import Guard
+from service.stream.knock import reason_of
 from service.stream.lane import Lane, LanePorts
 from service.stream.ledger import Ledger
 from service.stream.limits import Limits
 from service.stream.looks import InFlight, Looks, Shaper, Slots
 from service.stream.owner import Owner, join_group, stay
 from service.stream.policy import Rules
-from service.stream.knock import reason_of
 from service.stream.topics import TopicReport, Topics, ensure
 
 log = structlog.get_logger()

@@ -16,6 +16,7 @@ from typing import Any
 
 import jwt
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -26,6 +27,7 @@ from service.settings import Kafka, Secret
 USER, PASSWORD = "callstream", "the-password-of-callstream"
 CLIENT_ID, CLIENT_SECRET = "callstream-client", "a secret: with % signs"
 ISSUER, AUDIENCE, SCOPE = "https://login.example.com", "kafka", "kafka/.default"
+SECONDS = 30.0
 SASL = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
@@ -75,6 +77,20 @@ def secured(kafka_packages: None, tmp_path_factory: pytest.TempPathFactory) -> I
             yield Secured(cluster, folder, signing_key)
         finally:
             runner.run(opened.__aexit__(None, None, None))
+
+
+@pytest_asyncio.fixture
+async def all_closed() -> AsyncIterator[None]:
+    """Waits at the end of a test until every connection is closed.
+
+    aiokafka closes one that was not let in and does not wait; TLS takes a moment to say goodbye, and what is still open
+    when the loop ends is told as a leak, of whichever test comes next.
+    """
+    yield
+    sockets = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
+    async with asyncio.timeout(SECONDS):
+        while len(sockets) > 1:  # noqa: ASYNC110 - the loop's own stays; the others tell nobody
+            await asyncio.sleep(0.01)
 
 
 def write_files(folder: Path, ours: Authority, strangers: Authority) -> None:

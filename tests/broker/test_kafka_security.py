@@ -23,10 +23,18 @@ from service.stream.connect import client_options
 from service.stream.knock import reason_of
 from service.stream.security import check_security
 from tests.broker.lane_bench import PARTITIONS, eventually
-from tests.broker.security_fixture import CLIENT_SECRET, Secured, secured, token_endpoint
+from tests.broker.security_fixture import CLIENT_SECRET, Secured, all_closed, secured, token_endpoint
 from tests.broker.test_reconcile import CONTOSO, world_of
 
-__all__ = ["secured"]
+__all__ = ["all_closed", "secured"]
+
+
+@pytest.fixture(autouse=True)
+def _closed(request: pytest.FixtureRequest) -> None:
+    """Around every asynchronous test."""
+    if request.node.get_closest_marker("asyncio"):
+        request.getfixturevalue("all_closed")
+
 
 Make = Callable[[Secured], Kafka]
 RIGHT: dict[str, Make] = {
