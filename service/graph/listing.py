@@ -26,7 +26,7 @@ from service.settings import Graph, Tenant
 
 PAGE_SIZE: Final = 60  # Graph's, fixed (graph-contract 6.1)
 SELECT: Final = "id,version,startDateTime"
-# 1.2 million records in one window; beyond it something leads us in circles.
+# 1.2 million records in one window; beyond it something leads us astray.
 MOST_PAGES: Final = 20_000
 
 
@@ -136,19 +136,19 @@ class Lister:
         """
         subject = Subject(name, tenant, "list", lambda: False)
         page = await self._first(subject, start, end)
-        seen = 1
+        seen = set[str]()
         while True:
             yield page
             if page.link is None:
                 return
-            if seen == MOST_PAGES:
-                raise GraphUnavailable("The list of call records has no end.")
+            if page.link in seen or len(seen) == MOST_PAGES:
+                raise GraphUnavailable("The links of the list of call records lead in circles.")
+            seen.add(page.link)
             try:
                 url = protocol.next_list_page(page.link, self._root)
             except RefusedLink as exc:
                 raise GraphUnavailable(f"A next link of the list was refused: {exc}.") from None
             page = await self._exchange.get(subject, "list", url, decode_list_page)
-            seen += 1
 
     async def _first(self, subject: Subject, start: float, end: float) -> ListPage:
         """The first page, with `$select` unless Graph was seen to refuse it here (documented for the list, untried)."""

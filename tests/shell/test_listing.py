@@ -141,3 +141,17 @@ def test_odd_items_cost_nothing_but_themselves() -> None:
 
 def _requests(graph: ScriptedGraph) -> list[str]:
     return [seen.kind for seen in graph.seen]
+
+
+async def test_links_of_the_list_that_lead_in_circles_end_the_look() -> None:
+    """After the first page that comes twice, and not after the whole budget of a day."""
+    clock = Clock(speed=200)
+    async with emulated(clock, list_page=2) as (emulator, lister, tenant):
+        now = clock.now()
+        for age in (3600.0, 3700.0, 3800.0):
+            emulator.maker.make(CallWish(tenant.id, kind="peerToPeer", started_seconds_ago=age))
+        emulator.world.faults.add({"kind": "list", "action": "looping-link"})
+        with pytest.raises(GraphUnavailable, match="circles"):
+            await all_of(lister, now - 7200, now, tenant)
+
+        assert len(emulator.world.journal.of(tenant.id, "list")) <= 2
