@@ -42,6 +42,11 @@ class GraphUnavailable(Retriable):
 
     reason = "graph_unavailable"
 
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        """`retry_after_seconds`: how long Graph asked to be left alone with this record; 0 where it did not."""
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
 
 class TenantMustWait(Retriable):
     """Nothing of this tenant can succeed before `wait_seconds` have passed; not an attempt of any one record.

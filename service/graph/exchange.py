@@ -270,7 +270,7 @@ class Exchange:
         pause = bad.retry_after_seconds if bad.retry_after_seconds is not None else pause
         if tries.failed >= self._settings.tries or pause > LONGEST_PAUSE:
             self._gates.check(subject.tenant_name)
-            raise GraphUnavailable(bad.sentence)
+            raise GraphUnavailable(bad.sentence, bad.retry_after_seconds or 0.0)
         await self._clock.sleep(pause)
 
 

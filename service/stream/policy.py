@@ -117,6 +117,10 @@ class Rules:
         """Where the failed attempt number `attempt` (from 1) waits."""
         return min(attempt, len(self.delays)) - 1
 
+    def tier_not_before(self, seconds: float) -> int:
+        """The shortest tier that lasts so long, else the longest."""
+        return next((index for index, delay in enumerate(self.delays) if delay >= seconds), len(self.delays) - 1)
+
     def tier_for_wait(self, seconds: float) -> int:
         """The longest tier that is over when the wait is, else the shortest."""
         fitting = [index for index, delay in enumerate(self.delays) if delay <= seconds]
@@ -177,7 +181,10 @@ def after_failure(
         # Its kinds (a record that kept changing, a refused link) are one reason to whoever reads dead letters.
         reason = GraphUnavailable.reason if isinstance(error, GraphUnavailable) else error.reason
         return dead(tried, reason, str(error), entry)
-    return later(tried, error.reason, rules.tier(tried.attempt), rules, now)
+    tier = rules.tier(tried.attempt)
+    if isinstance(error, GraphUnavailable):
+        tier = max(tier, rules.tier_not_before(error.retry_after_seconds))
+    return later(tried, error.reason, tier, rules, now)
 
 
 def later(notification: Notification, reason: str, tier: int, rules: Rules, now: float) -> Later:

@@ -128,3 +128,19 @@ def test_merged_notifications_ask_for_the_most() -> None:
     assert policy.merge([retried, listed, fresh]).source == "webhook"
     assert policy.merge([retried, listed, fresh]).version is None
     assert policy.merge([listed, notice(source="reconcile", version=9)]).version == 9
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "attempt", "delay"),
+    [(0.0, 1, 60.0), (45.0, 1, 60.0), (61.0, 1, 600.0), (61.0, 3, 3600.0), (3600.0, 1, 3600.0), (9999.0, 1, 3600.0)],
+)
+def test_what_graph_asked_to_wait_goes_before_the_attempts_own_delay(
+    retry_after: float, attempt: int, delay: float
+) -> None:
+    """A record whose 503 names a wait is not asked for sooner."""
+    error = GraphUnavailable("Graph answered 503.", retry_after)
+    outcome = policy.after_failure(notice(attempt=attempt - 1), error, None, RULES, NOW)
+
+    assert isinstance(outcome, Later)
+    assert RULES.delays[outcome.tier] == delay
+    assert outcome.notification.attempt == attempt
