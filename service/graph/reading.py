@@ -114,7 +114,7 @@ class Reading:
             raise GraphUnavailable("Graph answered with another call record than the one asked for.")
         sessions = await self._all(SESSIONS, record.sessions, record.sessions_next_link)
         participants = record.participants_v2 if has_participants else None
-        if not has_participants or record.participants_next_link is not None:
+        if participants is None or record.participants_next_link is not None:
             participants = await self._all(PARTICIPANTS, participants, record.participants_next_link)
         if self.pages > 1 and await self._version() != record.version:
             return None
