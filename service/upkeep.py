@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from service.graph.subscription import RESOURCE, NewSubscription, Subscription
 
 SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-contract 1.4)
-# Asked for at most this much less than the setting, so that a clock a little ahead of Graph's asks for no more than
+# Asked for at most this much less than the setting, so that a clock some minutes ahead of Graph's asks for no more than
 # the 4,230 minutes that Graph allows. Seconds.
-CLOCK_MARGIN_SECONDS = 60.0
+CLOCK_MARGIN_SECONDS = 300.0
 FIRST_WAIT_SECONDS = 2.0  # a receiver that is still starting cannot answer the first handshake
 LONGEST_WAIT_SECONDS = 3600.0
 
