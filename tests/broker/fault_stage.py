@@ -264,8 +264,8 @@ async def open_stage(servers: str, prefix: str, tenants: int) -> AsyncIterator[S
         stage = Stage(
             emulator, service, settings, parts.topics, clock, producer, parts.tokens, free=iter(options.tenants)
         )
-        await stage.until(lambda: not service.ready["lanes"](), "the lanes are joined")
         async with listening(stage, servers):
+            await warm_up(stage)
             yield stage
 
 
@@ -283,7 +283,18 @@ async def open_whole(servers: str, prefix: str) -> AsyncIterator[Stage]:
             subscriptions = emulator.world.subscriptions
             await stage.until(lambda: bool(list(subscriptions.live())), "the tenant is subscribed")
             async with listening(stage, servers):
+                await warm_up(stage)
                 yield stage
+
+
+async def warm_up(stage: Stage) -> None:
+    """Every lane has published something: what a test measures is no start."""
+    lanes, calls = set[int](), []
+    while len(lanes) < PARTITIONS:
+        calls.append(call := stage.call(stage.emulator.world.options.tenants[-1]))
+        lanes.add(partition_of(f"{call.tenant_id}/{call.id}".encode(), PARTITIONS))
+    await stage.announce(*calls)
+    await stage.until_published(*calls)
 
 
 @asynccontextmanager
