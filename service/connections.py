@@ -28,6 +28,9 @@ class Connections:
         # A dict for its order: the peer that we have waited for longest comes first.
         self._awaited: dict[Connection, None] = {}
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def make_room(self) -> bool:
         """Whether one more may come in; the longest awaited may have to go for it."""
         if len(self._open) < self._most:

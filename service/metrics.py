@@ -60,6 +60,7 @@ ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
 GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions", "list")
 DAY_STATES = ("listed", "published", "set_aside", "missing", "healed", "late")
+BOUNDS = ("batch_bytes", "bytes_in_flight", "concurrent_fetches", "budget")
 AUDITS = ("same", "newer", "older", "unread")
 REOPENED = ("fenced", "kafka", "publish", "internal")
 
@@ -107,6 +108,14 @@ class Metrics:
             ("reason",),
         )
         self.handshakes = self._counter("receiver_handshakes_total", "Validation handshakes answered.")
+        self.receiver_connections = self._gauge(
+            "receiver_connections", "Open connections of the public site; `receiver.max_connections` is the most."
+        )
+        self.receiver_held = self._gauge(
+            "receiver_held_bytes",
+            "Bodies of POSTs that are not answered yet; `receiver.max_held_bytes` is the most for large ones.",
+        )
+        self.receiver_storing = self._gauge("receiver_storing", "POSTs that wait for Kafka's acknowledgement.")
         self.receive_seconds = self._histogram(
             "receiver_seconds", "Seconds from a notification POST's headers to its answer.", SECONDS
         )
@@ -169,8 +178,28 @@ class Metrics:
         self.oldest_due_seconds = self._gauge(
             "lag_seconds", "Age of the oldest notification that is due and not yet handled, over this process's lanes."
         )
-        self.bytes_in_flight = self._gauge("in_flight_bytes", "Encoded events held for publication.")
-        self.fetches_in_flight = self._gauge("in_flight_fetches", "Call records being fetched.")
+        self.bytes_in_flight = self._gauge(
+            "in_flight_bytes", "Encoded events held for publication; `lanes.bytes_in_flight` is the most."
+        )
+        self.lane_bytes = self._gauge(
+            "in_flight_lane_bytes",
+            "Encoded events of the batch of that lane which holds most; `lanes.batch_bytes` is the most.",
+        )
+        self.fetches_in_flight = self._gauge(
+            "in_flight_fetches", "Call records being fetched; `lanes.concurrent_fetches` is the most."
+        )
+        self.fetches_waiting = self._gauge("waiting_fetches", "Call records that wait for a place to be fetched.")
+        self.fetches_beside = self._gauge(
+            "beside_fetches",
+            "Slow call records of the lane that has most beside its batches; `lanes.beside_fetches` is the most.",
+        )
+        self.retries_held = self._gauge(
+            "held_retries",
+            "Notifications held until they are due, of the retry partition with most, up to `lanes.retry_buffer`.",
+        )
+        self.batches_cut = self._counter(
+            "batches_cut_total", "Batches that ended before all that was taken had been started, by bound.", ("bound",)
+        )
 
     def _keeper(self) -> None:
         self.audits = self._counter(
@@ -225,6 +254,7 @@ class Metrics:
             (self.lane_reopened, REOPENED),
             (self.lifecycle, LIFECYCLE),
             (self.audits, AUDITS),
+            (self.batches_cut, BOUNDS),
         ):
             for value in values:
                 counter.labels(value)

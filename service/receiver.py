@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 from aiohttp import web
+from prometheus_client import Gauge
 
 from service.clock import Clock, iso
 from service.connections import SERVER, Connection
@@ -38,10 +39,8 @@ __all__ = ["KafkaStore", "NotificationStore", "StoreUnavailable", "receiver_app"
 
 PATHS = ("/notifications", "/lifecycle")
 RETRY_AFTER_SECONDS = 10
-MAX_CONNECTIONS = 1000
 DRAIN_SECONDS = 10.0
 SECONDS_BETWEEN_LINES = 1.0  # for each reason; an attacker must not fill the disk
-MOST_HELD_BYTES = 64 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 ITEMS_AT_A_TIME = 500  # judged before others get the loop: some 5 ms
 
@@ -79,10 +78,11 @@ async def receiver_site(
         settings.host,
         settings.port,
         "receiver",
-        max_connections=MAX_CONNECTIONS,
+        max_connections=settings.max_connections,
         drain_seconds=DRAIN_SECONDS,
         idle_seconds=idle_seconds,
         refused=app[_RECEIVER].count_rejected,
+        shown=metrics.receiver_connections.set_function,
     ) as site:
         log.info("receiver is open", host=site.host, port=site.port, public_url=settings.public_url)
         yield site
@@ -102,22 +102,32 @@ def receiver_app(
 
 
 class _Bodies:
-    """Reads bodies, and bounds what all those being read hold together: anyone can post, and a thousand connections
-    with the largest body each would be gigabytes. Small ones always pass, so a flood of large ones does not shut
-    Graph out, whose own are some kilobytes.
+    """Reads bodies, and bounds what all POSTs hold together until they are answered: anyone can post, and a thousand
+    connections with the largest body each, being read, judged or waiting for Kafka, would be gigabytes. Small ones
+    always pass, so a flood of large ones does not shut Graph out, whose own are some kilobytes.
     """
 
-    def __init__(self, most_bytes: int, timeout_seconds: float) -> None:
-        self._most_bytes = most_bytes
-        self._timeout_seconds = timeout_seconds
-        self._most_held_bytes = max(MOST_HELD_BYTES, most_bytes)  # one body alone must fit
+    def __init__(self, settings: ReceiverSettings, held: Gauge) -> None:
+        """`held` shows the bytes."""
+        self._most_bytes = settings.max_body_bytes
+        self._timeout_seconds = settings.read_timeout_seconds
+        self._most_held_bytes = max(settings.max_held_bytes, settings.max_body_bytes)  # one body alone must fit
         self._held_bytes = 0
+        held.set_function(lambda: self._held_bytes)
 
-    async def read(self, request: web.Request) -> bytes:
-        """The whole body. Raises `Rejected`."""
+    @asynccontextmanager
+    async def whole(self, request: web.Request) -> AsyncIterator[bytes]:
+        """The whole body; its bytes count until the block is left. Raises `Rejected`."""
         if (request.content_length or 0) > self._most_bytes:
             raise self._too_large()
         body = bytearray()
+        try:
+            await self._read(request, body)
+            yield bytes(body)
+        finally:
+            self._held_bytes -= len(body)
+
+    async def _read(self, request: web.Request, body: bytearray) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 async for chunk in request.content.iter_any():
@@ -128,15 +138,12 @@ class _Bodies:
             raise Rejected(408, "too_slow", f"The body took longer than {self._timeout_seconds:g} s.") from None
         except (web.RequestPayloadError, ConnectionError):
             raise Rejected(400, "cut", "The body ended early or is not framed as HTTP demands.") from None
-        finally:
-            self._held_bytes -= len(body)
-        return bytes(body)
 
     def _check(self, size_bytes: int) -> None:
         if size_bytes > self._most_bytes:
             raise self._too_large()
         if size_bytes > SMALL_BODY_BYTES and self._held_bytes > self._most_held_bytes:
-            raise Rejected(503, "busy", "Too many large bodies are arriving at once; send it again.")
+            raise Rejected(503, "busy", "Too many large bodies are under way at once; send it again.")
 
     def _too_large(self) -> Rejected:
         return Rejected(413, "too_large", f"The body is larger than {self._most_bytes} bytes.")
@@ -156,7 +163,7 @@ class _Receiver:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._bodies = _Bodies(settings.max_body_bytes, settings.read_timeout_seconds)
+        self._bodies = _Bodies(settings, metrics.receiver_held)
         self._limit = RateLimit(SECONDS_BETWEEN_LINES)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -168,9 +175,9 @@ class _Receiver:
             return web.Response(body=token, content_type="text/plain", headers=headers)
         with self._metrics.receive_seconds.time():
             _check_headers(request)
-            body = await self._bodies.read(request)
-            _connection(request).has_whole()
-            await self._take(body)
+            async with self._bodies.whole(request) as body:
+                _connection(request).has_whole()
+                await self._take(body)
         return web.Response(status=202)
 
     async def _take(self, body: bytes) -> None:
@@ -210,7 +217,8 @@ class _Receiver:
         stored = 0
         try:
             if good:
-                await self._store.store(notifications, events)
+                with self._metrics.receiver_storing.track_inprogress():
+                    await self._store.store(notifications, events)
             stored = good
         except StoreUnavailable:
             raise Rejected(503, "not_stored", "The notifications cannot be stored now; send them again.") from None

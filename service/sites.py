@@ -49,11 +49,12 @@ async def open_site(
     drain_seconds: float,
     idle_seconds: float = IDLE_SECONDS,
     refused: Refused = lambda _: None,
+    shown: Callable[[Callable[[], float]], object] = lambda _: None,
 ) -> AsyncIterator[Site]:
     """Serves `app` until the block ends; requests in flight then have `drain_seconds` to finish.
 
-    `setting` is the group whose `host` and `port` these are; `refused` is told of what no handler of `app` sees. Raises
-    `UserError` when the port cannot be had.
+    `setting` is the group whose `host` and `port` these are; `refused` is told of what no handler of `app` sees;
+    `shown` gets the function that counts the open connections. Raises `UserError` when the port cannot be had.
     """
     options: dict[str, Any] = {
         "access_log": None,
@@ -65,6 +66,7 @@ async def open_site(
     runner = web.AppRunner(app, shutdown_timeout=drain_seconds)
     await runner.setup()
     connections = Connections(max_connections, refused)
+    shown(lambda: float(len(connections)))
 
     def connect() -> asyncio.BaseProtocol:
         if runner.server is None or not connections.make_room():

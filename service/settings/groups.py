@@ -33,6 +33,10 @@ class Receiver(Group, frozen=True):
     max_body_bytes: Count = 4 * 1024 * 1024
     max_items: Count = 10_000
     """Notifications in one POST; Graph documents no batch limit."""
+    max_connections: Count = 1000
+    """Open connections; above it the one that has kept us waiting longest gives way."""
+    max_held_bytes: Count = 64 * 1024 * 1024
+    """Bodies of all POSTs that are not answered yet; above it those over 64 KiB are answered 503. One always fits."""
     read_timeout_seconds: Positive = 10.0
     """How long a request's body may take to arrive."""
     store_timeout_seconds: Positive = 2.0
@@ -128,6 +132,8 @@ class Lanes(Group, frozen=True):
     """Records of one lane that may be fetched beside its batches at once."""
     bytes_in_flight: Count = 64 * 1024 * 1024
     """Encoded events held by all lanes of this process before further fetches wait."""
+    retry_buffer: Count = 500
+    """Notifications of each retry partition that a lane holds until they are due; the others wait in Kafka."""
     audit_every: Annotated[int, msgspec.Meta(ge=0)] = 200
     """Of the listed records that the ledger knows, every so many is fetched all the same and compared; 0 for none."""
     stall_seconds: Positive = 300.0

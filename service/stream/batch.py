@@ -61,15 +61,21 @@ class Batch:
     strays: list[Item] = field(default_factory=list)
     malformed: list[Item] = field(default_factory=list)
     groups: dict[bytes, Group] = field(default_factory=dict)
+    arrived_bytes: int = 0
+    """Encoded events that have arrived so far."""
+
+    def add(self, key: bytes, group: Group) -> None:
+        """A call with its look under way."""
+        self.groups[key] = group
+        group.look.task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: "asyncio.Task[ShapedRecord | CallstreamError]") -> None:
+        if not task.cancelled() and task.exception() is None and isinstance(result := task.result(), ShapedRecord):
+            self.arrived_bytes += result.size_bytes
 
     def looks(self) -> list[Look]:
         """Every look of the batch."""
         return [group.look for group in self.groups.values()]
-
-    def size_bytes(self) -> int:
-        """Encoded events that have arrived so far."""
-        results = [look.result() for look in self.looks() if look.task.done()]
-        return sum(result.size_bytes for result in results if isinstance(result, ShapedRecord))
 
     def offsets(self) -> dict[TopicPartition, int]:
         """The positions to commit: after the last handled item of each partition."""
@@ -77,6 +83,18 @@ class Batch:
         for item in self.handled:
             found[item.partition] = max(found.get(item.partition, 0), item.offset + 1)
         return found
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one lane has in memory; each has its bound."""
+
+    batch_bytes: int = 0
+    """Encoded events of the batch under way."""
+    beside: int = 0
+    """Records being fetched beside the batches."""
+    retries: int = 0
+    """Notifications of the fullest retry partition that are not due."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +180,13 @@ class Assembler:
     batch_bytes: int
     audits: Audits
     guard: Guard
+    metrics: Metrics
+    current: Batch = field(default_factory=Batch)
+    """The batch at work, or the last one."""
 
     async def assemble(self, items: Sequence[Item]) -> tuple[Batch, Sequence[Item]]:
         """A batch with its looks under way, and the items that were not started."""
-        batch = Batch()
+        batch = self.current = Batch()
         try:
             for index, item in enumerate(items):
                 if not await self._place(batch, item):
@@ -190,26 +211,27 @@ class Assembler:
             batch.groups[key].notifications.append(notification)
             batch.groups[key].is_audit = False
             return True
-        if (outcome := self._without_look(notification, key)) is not None:
+        known = policy.needs_no_fetch(notification, self.entry(notification))
+        if (outcome := self._without_look(notification, key, known)) is not None:
             batch.outcomes.append(outcome)
             return True
-        if not await self._admitted(batch, self.tenants[notification.tenant_id.lower()]):
+        if (bound := await self._refused(batch, self.tenants[notification.tenant_id.lower()])) is not None:
+            self.metrics.batches_cut.labels(bound).inc()
             return False
         self.guard.started(notification)
-        is_audit = policy.needs_no_fetch(notification, self.entry(notification)) is not None
-        batch.groups[key] = Group([notification], self.looks.start(notification), is_audit)
+        batch.add(key, Group([notification], self.looks.start(notification), is_audit=known is not None))
         # The look takes its place in the queue for a slot now, so that the next item sees how long the queue is.
         await asyncio.sleep(0)
         return True
 
-    def _without_look(self, notification: Notification, key: bytes) -> Outcome | None:
-        """What can be decided without asking Graph; None when it must be asked."""
+    def _without_look(self, notification: Notification, key: bytes, known: SkipReason | None) -> Outcome | None:
+        """What can be decided without asking Graph; None when it must be asked. `known`: what the ledger alone says."""
         now = self.clock.now()
         entry = self.entry(notification)
         name = self.tenants.get(notification.tenant_id.lower())
         if name is None:
             return policy.dead(notification, "unknown_tenant", "the tenant is not configured here", entry)
-        if (known := policy.needs_no_fetch(notification, entry)) is not None:
+        if known is not None:
             is_held = self.gates.waiting_seconds(name) > 0 or self.guard.is_on(notification)
             may_look = key not in self.beside.looks and not is_held
             return None if may_look and self.audits.is_next(notification, known) else Skip(known, notification)
@@ -233,23 +255,30 @@ class Assembler:
             return policy.later(notification, "budget", 0, self.rules, now)
         return None
 
-    async def _admitted(self, batch: Batch, tenant_name: str) -> bool:
-        """Whether one more look may start now. Waits only while the batch is empty and nothing waits beside it."""
+    async def _refused(self, batch: Batch, tenant_name: str) -> str | None:
+        """The bound at which the batch ends; None when one more look may start now.
+
+        Waits only while the batch is empty and nothing waits beside it.
+        """
         while True:
-            if batch.size_bytes() >= self.batch_bytes:
-                return False
+            if batch.arrived_bytes >= self.batch_bytes:
+                return "batch_bytes"
             if batch.handled and self.looks.slots.has_queue:
-                return False
+                return "concurrent_fetches"
             seconds = self.gates.budget_seconds(tenant_name)
             if seconds <= 0 and not self.looks.in_flight.is_full:
-                return True
+                return None
             # What waits beside holds bytes that only this lane can give back, by publishing it.
             if batch.handled or self.beside.has_done():
-                return False
+                return "budget" if seconds > 0 else "bytes_in_flight"
             if seconds > 0:
                 await self.clock.sleep(min(seconds, SHORT_WAIT_SECONDS))
             else:
                 await self.looks.in_flight.wait_freed(LOOK_AGAIN_SECONDS)
+
+    def held(self, retries: int) -> Held:
+        """What the lane has in memory now."""
+        return Held(self.current.arrived_bytes, len(self.beside.looks), retries)
 
     def entry(self, notification: Notification) -> Entry | None:
         """The ledger's entry of the notification's call."""

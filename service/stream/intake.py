@@ -20,8 +20,6 @@ from service.settings import Kafka
 from service.stream.connect import client_options, close_consumer
 from service.stream.topics import Topics
 
-# A retry partition is polled this many records at a time; they wait in memory until they are due.
-RETRY_BUFFER = 500
 # The longest an idle lane sleeps before it looks at its timers again. Seconds.
 IDLE_SECONDS = 1.0
 BACKFILL_SHARE = 10  # one in ten
@@ -41,8 +39,10 @@ class Item:
 class Intake:
     """The inputs of lane `lane`, from the committed offsets on."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topics: Topics, lane: int, clock: Clock) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, topics: Topics, lane: int, clock: Clock, retry_buffer: int) -> None:
+        """`retry_buffer`: so many of each retry partition wait in memory until they are due."""
         self._consumer = consumer
+        self._retry_buffer = retry_buffer
         self._clock = clock
         self._live = TopicPartition(topics.notifications, lane)
         self._backfill = TopicPartition(topics.backfill, lane)
@@ -57,7 +57,7 @@ class Intake:
         await self._fill(self._live, room)
         await self._fill(self._backfill, room)
         for retry in self._retries:
-            await self._fill(retry, RETRY_BUFFER)
+            await self._fill(retry, self._retry_buffer)
         now = self._clock.now()
         due = [self._due_count(retry, now) for retry in self._retries]
         live, retries, backfill = shares(
@@ -99,6 +99,10 @@ class Intake:
         heads = [buffer[0] for buffer in self._buffers.values() if buffer]
         moments = [due_at(item) or received_at(item) for item in (*heads, *self._under_way)]
         return min((moment for moment in moments if 0 < moment <= now), default=None)
+
+    def most_retries(self) -> int:
+        """Items of the fullest retry partition that wait in memory."""
+        return max(len(self._buffers[retry]) for retry in self._retries)
 
     async def positions(self) -> dict[TopicPartition, int]:
         """Where each input stands: the offset of the next item that has not been taken."""
@@ -190,7 +194,7 @@ def interleave(lists: Iterable[Sequence[Item]]) -> list[Item]:
 
 @asynccontextmanager
 async def open_intake(
-    kafka: Kafka, topics: Topics, lane: int, committed: Mapping[TopicPartition, int], clock: Clock
+    kafka: Kafka, topics: Topics, lane: int, committed: Mapping[TopicPartition, int], clock: Clock, retry_buffer: int
 ) -> AsyncIterator[Intake]:
     """Reads every input from its committed offset, or from its beginning. Raises `KafkaError`."""
     consumer = AIOKafkaConsumer(
@@ -209,6 +213,6 @@ async def open_intake(
         for partition in partitions:
             if partition in committed:
                 consumer.seek(partition, committed[partition])
-        yield Intake(consumer, topics, lane, clock)
+        yield Intake(consumer, topics, lane, clock, retry_buffer)
     finally:
         await close_consumer(consumer)

@@ -27,7 +27,7 @@ from service.errors import CallstreamError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
-from service.stream.batch import Assembler, Audits, Batch, Beside, Ended, Gates
+from service.stream.batch import Assembler, Audits, Batch, Beside, Ended, Gates, Held
 from service.stream.guard import Guard
 from service.stream.inbox import Notices, Report, tally
 from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
@@ -93,6 +93,8 @@ class Lane:
         self._busy = False
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._oldest_due: Callable[[], float | None] = lambda: None
+        self.held: Callable[[], Held] = Held
+        """What the lane has in memory now."""
         self._closed_since: float | None = ports.clock.now()
 
     def stalled_seconds(self) -> float:
@@ -158,7 +160,8 @@ class Lane:
                 offsets = await committed_offsets(ports.admin, ports.topics, self.number)
             await restore(kafka, ports.topics, self.number, self.ledger)
             async with asyncio.timeout(OPEN_SECONDS):
-                opening = open_intake(kafka, ports.topics, self.number, offsets, ports.clock)
+                most = ports.settings.lanes.retry_buffer
+                opening = open_intake(kafka, ports.topics, self.number, offsets, ports.clock, most)
                 intake = await stack.enter_async_context(opening)
             self._oldest_due, self._closed_since = intake.oldest_due, None
             log.debug("lane open", lane=self.number, ledger_entries=len(self.ledger))
@@ -167,6 +170,7 @@ class Lane:
             finally:
                 self._busy = False
                 self._closed_since = self._oldest_due() or ports.clock.now()
+                self.held = Held
 
     def _assembler(self) -> Assembler:
         ports, settings = self._ports, self._ports.settings
@@ -183,10 +187,12 @@ class Lane:
             batch_bytes=settings.lanes.batch_bytes,
             audits=Audits(settings.lanes.audit_every, ports.metrics),
             guard=ports.guard,
+            metrics=ports.metrics,
         )
 
     async def _work(self, publisher: Publisher, intake: Intake) -> None:
         assembler = self._assembler()
+        self.held = lambda: assembler.held(intake.most_retries())
         clock = self._ports.clock
         idle_commit = clock.now() + FIRST_IDLE_COMMIT_SECONDS
         try:
@@ -227,6 +233,7 @@ class Lane:
             await self._publish(publisher, batch)
             intake.handled()
         finally:
+            assembler.current = Batch()
             await self._ports.looks.discard(batch.looks())
 
     async def _publish(self, publisher: Publisher, batch: Batch) -> None:

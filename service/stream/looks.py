@@ -59,6 +59,7 @@ class Slots:
         self._waiting = 0
         self._semaphore = asyncio.Semaphore(count)
         self._gauge = metrics.fetches_in_flight
+        metrics.fetches_waiting.set_function(lambda: self._waiting)
 
     @property
     def has_queue(self) -> bool:

@@ -72,7 +72,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _start(self, numbers: list[int]) -> None:
         await self._check_topics()
         # Maps of lanes that went to others are let go; those that came back read only what was added.
-        self._ledgers = {number: self._ledgers.get(number) or Ledger() for number in numbers}
+        self._ledgers = {number: self._ledgers.get(number, Ledger()) for number in numbers}
         for number in numbers:
             lane = self._make_lane(number, self._ledgers[number])
             task = asyncio.create_task(lane.run(), name=f"lane {number}")

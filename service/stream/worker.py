@@ -17,6 +17,7 @@ from service.clock import Clock
 from service.graph.budget import TenantGates
 from service.metrics import Metrics
 from service.settings import Kafka, Settings
+from service.stream.batch import Held
 from service.stream.connect import client_options, close
 from service.stream.guard import Guard
 from service.stream.knock import reason_of
@@ -99,6 +100,9 @@ class Worker:
         self._metrics.oldest_due_seconds.set_function(
             lambda: max((lane.lag_seconds() for lane in self._lanes), default=0.0)
         )
+        self._metrics.lane_bytes.set_function(lambda: self._most(lambda held: held.batch_bytes))
+        self._metrics.fetches_beside.set_function(lambda: self._most(lambda held: held.beside))
+        self._metrics.retries_held.set_function(lambda: self._most(lambda held: held.retries))
         self.task = asyncio.create_task(self._run(), name="worker")
         return self
 
@@ -109,6 +113,10 @@ class Worker:
         if self._owner is None:
             self.task.cancel()
         await asyncio.wait({self.task})
+
+    def _most(self, part: Callable[[Held], int]) -> float:
+        """Of the lane that has most of it."""
+        return max((part(lane.held()) for lane in self._lanes), default=0)
 
     @property
     def _lanes(self) -> list[Lane]:

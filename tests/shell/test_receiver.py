@@ -84,6 +84,12 @@ class Running:
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"callstream_{name}_total", labels) or 0.0
 
+    def value(self, name: str) -> float:
+        """A gauge."""
+        found = self.metrics.registry.get_sample_value(f"callstream_{name}")
+        assert found is not None, name
+        return found
+
     def check_sum(self) -> None:
         """received = stored + refused, always."""
         refused = sum(self.count("notifications_refused", reason=reason) for reason in REFUSED)
@@ -298,13 +304,12 @@ async def test_chunked_body_is_bounded_too() -> None:
         assert running.count("receiver_rejected", reason="too_large") == 1
 
 
-async def test_flood_of_large_bodies_does_not_shut_out_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_flood_of_large_bodies_does_not_shut_out_small_ones() -> None:
     """What is held in memory is bounded over all connections; Graph's own bodies are small."""
-    monkeypatch.setattr("service.receiver.MOST_HELD_BYTES", 0)
     head = (
         b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 240000\r\n\r\n"
     )
-    async with open_receiver(max_body_bytes=250_000) as running:
+    async with open_receiver(max_body_bytes=250_000, max_held_bytes=1) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.site.port)
         writer.write(head + b" " * 200_000)
 
@@ -312,6 +317,7 @@ async def test_flood_of_large_bodies_does_not_shut_out_small_ones(monkeypatch: p
             return (await running.post(b" " * 100_000))[0] == status
 
         await until(lambda: large_is_answered(503))
+        assert running.value("receiver_held_bytes") == 200_000
         assert (await running.post({"value": [item()]}))[0] == 202
         assert running.count("receiver_rejected", reason="busy") >= 1
 
@@ -319,6 +325,26 @@ async def test_flood_of_large_bodies_does_not_shut_out_small_ones(monkeypatch: p
         assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")  # whole, and no JSON
         writer.close()
         await until(lambda: large_is_answered(400))
+        assert running.value("receiver_held_bytes") == 0
+
+
+async def test_a_body_counts_until_kafka_has_what_was_in_it() -> None:
+    """A POST that waits for Kafka holds memory like one that is being read."""
+    large = {"value": [item()], "padding": "x" * 150_000}
+    async with open_receiver(max_body_bytes=200_000, max_held_bytes=1) as running:
+        running.shelf.gate = asyncio.Event()
+        waiting = [asyncio.create_task(running.post(large))]
+        await running.shelf.entered.wait()
+        held, storing = running.value("receiver_held_bytes"), running.value("receiver_storing")
+        refused, _ = await running.post(large)
+        running.shelf.gate.set()
+        accepted = [status for status, _ in await asyncio.gather(*waiting)]
+
+        assert held > 150_000
+        assert storing == 1
+        assert (refused, accepted) == (503, [202])
+        assert running.count("receiver_rejected", reason="busy") == 1
+        assert running.value("receiver_held_bytes") == running.value("receiver_storing") == 0
 
 
 async def test_body_that_trickles_in_is_408() -> None:
@@ -348,29 +374,26 @@ async def test_kept_connection_with_half_a_second_request_is_closed() -> None:
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_silent_connections_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_connections_give_way() -> None:
     """Any number of slow or silent peers: one that has something to say is served, and they are counted."""
-    monkeypatch.setattr("service.receiver.MAX_CONNECTIONS", 3)
     starts = [b"", b"POST /notifications HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST /lifecycle HTTP/1.1\r\n"] * 10
     drip = b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
-    async with open_receiver() as running:
+    async with open_receiver(max_connections=3) as running:
         held = [await asyncio.open_connection("127.0.0.1", running.site.port) for _ in starts]
         for (_, writer), start in zip(held, starts, strict=True):
             writer.write(start or drip)
         assert (await running.post({"value": [item()]}))[0] == 202
         assert running.count("receiver_rejected", reason="connections") >= len(starts) - 3
+        assert running.value("receiver_connections") <= 3
         for _, writer in held:
             writer.close()
 
         assert len(running.shelf.notifications) == 1
 
 
-async def test_connections_that_wait_for_an_answer_are_kept_and_others_turned_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_connections_that_wait_for_an_answer_are_kept_and_others_turned_away() -> None:
     """A flood takes a bounded number of sockets, and costs no request that has arrived its answer."""
-    monkeypatch.setattr("service.receiver.MAX_CONNECTIONS", 2)
-    async with open_receiver() as running:
+    async with open_receiver(max_connections=2) as running:
         running.shelf.gate = asyncio.Event()
         waiting = [asyncio.create_task(running.post({"value": [item()]})) for _ in range(2)]
         await running.shelf.entered.wait()

@@ -1,0 +1,100 @@
+"""The bounds of the lanes, reached on a real broker: what waits, what is counted, and that all of it comes out."""
+
+import asyncio
+
+import pytest
+from prometheus_client import Gauge
+
+from service.errors import RecordNotFound
+from service.graph.client import Progress
+from service.settings import Lanes, Retry
+from service.stream.policy import ShapedRecord
+from tests.broker.lane_bench import Bench, bench, eventually, notice, settings_for, shaped
+
+CALLS = 30
+
+
+def names() -> list[str]:
+    """Calls of all three lanes."""
+    return [f"c{number}" for number in range(CALLS)]
+
+
+async def _published(lanes: Bench, count: int) -> bool:
+    return sum(one._value.get() for one in lanes.metrics.published._metrics.values()) >= count
+
+
+def value(gauge: Gauge) -> float:
+    """As a scrape would show it."""
+    [family] = gauge.collect()
+    return family.samples[0].value
+
+
+async def test_records_wait_for_their_turn_to_be_fetched(kafka: str, prefix: str) -> None:
+    """One at a time in the process: a lane starts few more, and what it took goes back until there is room."""
+    gate = asyncio.Event()
+
+    def behind(name: str) -> object:
+        async def answer(progress: Progress) -> ShapedRecord:
+            await gate.wait()
+            return shaped(name, 1, events=1, size=1000)
+
+        return answer
+
+    tight = Lanes(concurrent_fetches=1, patience_seconds=60.0)
+    async with bench(settings_for(kafka, prefix, lanes=tight)) as lanes:
+        for name in names():
+            lanes.graph.say(name, behind(name))
+        await lanes.put(*[notice(name) for name in names()])
+        await eventually(lambda: _waiting(lanes), "the others wait for the one that is being fetched")
+        fetching, waiting = value(lanes.metrics.fetches_in_flight), value(lanes.metrics.fetches_waiting)
+        gate.set()
+        await eventually(lambda: _published(lanes, CALLS), "all are published")
+        cut = lanes.metrics.batches_cut.labels("concurrent_fetches")._value.get()
+
+    assert fetching == 1
+    assert 1 <= waiting <= 6, "a lane starts no more than that while one is being fetched"
+    assert cut > 0
+
+
+BYTES = [("batch_bytes", Lanes(batch_bytes=1500)), ("bytes_in_flight", Lanes(bytes_in_flight=1500))]
+
+
+@pytest.mark.parametrize(("bound", "tight"), BYTES, ids=[bound for bound, _ in BYTES])
+async def test_a_batch_ends_when_enough_bytes_are_held(kafka: str, prefix: str, bound: str, tight: Lanes) -> None:
+    """By its lane, and by all lanes: what has arrived is published before more is fetched."""
+    async with bench(settings_for(kafka, prefix, lanes=tight)) as lanes:
+        for name in names():
+            lanes.graph.say(name, shaped(name, 1, events=1, size=1000))
+        await lanes.put(*[notice(name) for name in names()])
+        await eventually(lambda: _published(lanes, CALLS), "all are published")
+        cut = lanes.metrics.batches_cut.labels(bound)._value.get()
+        await eventually(lambda: _is_empty(lanes), "nothing is held any more")
+
+    assert cut > 0
+
+
+async def _waiting(lanes: Bench) -> bool:
+    return value(lanes.metrics.fetches_waiting) > 0
+
+
+async def _is_empty(lanes: Bench) -> bool:
+    gauges = (lanes.metrics.bytes_in_flight, lanes.metrics.lane_bytes, lanes.metrics.fetches_in_flight)
+    return [value(gauge) for gauge in gauges] == [0, 0, 0]
+
+
+async def test_retries_beyond_the_buffer_wait_in_kafka(kafka: str, prefix: str) -> None:
+    """A lane holds two of them; the others come in their turn, none is lost and none overtaken for ever."""
+    settings = settings_for(kafka, prefix, lanes=Lanes(retry_buffer=2), retry=Retry(delays=("2s",)))
+    held: set[float] = set()
+    async with bench(settings) as lanes:
+        for name in names():
+            lanes.graph.say(name, RecordNotFound("not yet"), shaped(name, 1))
+        await lanes.put(*[notice(name) for name in names()])
+
+        async def all_out() -> bool:
+            held.add(value(lanes.metrics.retries_held))
+            return await _published(lanes, CALLS)
+
+        await eventually(all_out, "all are published")
+
+    assert max(held) == 2
