@@ -1,4 +1,4 @@
-"""Shell: the private site: `/metrics`, `/livez`, `/readyz`. Never exposed publicly, so it may say what is wrong.
+"""Shell: the private site: `/metrics`, `/livez`, `/readyz`, `/status`. It says what is wrong: never expose it publicly.
 
 Liveness means "work moves": only a stalled lane ends it, because a restart mends nothing else. Readiness means "we can
 accept now"; a broker outage may end it. What is checked is passed in as functions.
@@ -14,21 +14,34 @@ from prometheus_client.exposition import choose_encoder
 from service.metrics import Metrics
 from service.settings import Admin
 from service.sites import Site, open_site
+from service.status_page import status_page, wrongs
 
 MAX_CONNECTIONS = 100
 DRAIN_SECONDS = 2.0
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>callstream</title><h1>callstream</h1><ul>
 <li><a href="/metrics">/metrics</a>: every series, for Prometheus</li>
 <li><a href="/livez">/livez</a>: whether work moves</li>
-<li><a href="/status">/status</a>: completeness by tenant and day, the plan of looks, jobs, outages, as JSON</li>
+<li><a href="/status">/status</a>: what is wrong, subscriptions, completeness by tenant and day, lanes, outages</li>
 <li><a href="/readyz">/readyz</a>: whether notifications can be accepted, check by check</li></ul></html>
 """
+
+# The page needs nothing from anywhere, and runs nothing.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 log = structlog.get_logger()
 Tell = Callable[[], object]
 """Cheap and immediate: a part of the status, fit for JSON."""
 Probe = Callable[[], str | None]
 """Cheap and immediate: None when all is well, else one sentence that says what is not."""
+
+
+def _wants_page(request: web.Request) -> bool:
+    """A browser names `text/html`; curl, scripts and Prometheus do not. `?format=json` or `html` goes before it."""
+    wish = request.query.get("format")
+    return wish == "html" if wish in ("html", "json") else "text/html" in request.headers.get("Accept", "")
 
 
 @asynccontextmanager
@@ -71,8 +84,12 @@ def admin_app(
         is_ready = not any(troubles.values())
         return web.json_response({"ready": is_ready, "checks": checks}, status=200 if is_ready else 503)
 
-    async def show_status(_: web.Request) -> web.Response:
-        return web.json_response({name: tell() for name, tell in (status or {}).items()})
+    async def show_status(request: web.Request) -> web.Response:
+        told = {name: tell() for name, tell in (status or {}).items()}
+        headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+        if not _wants_page(request):
+            return web.json_response({**told, "say": wrongs(told)}, headers=headers)
+        return web.Response(text=status_page(told), content_type="text/html", headers={**headers, **PAGE_HEADERS})
 
     async def show_links(_: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")

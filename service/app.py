@@ -18,7 +18,7 @@ import structlog
 
 from service import __version__, memory
 from service.admin import Probe, Tell, admin_site
-from service.clock import Clock
+from service.clock import Clock, iso
 from service.errors import UserError
 from service.graph.auth import TenantTokens, tokens_of
 from service.graph.budget import TenantGates
@@ -39,6 +39,7 @@ from service.stream.security import check_security
 from service.stream.shaping import Shaping, policy_in_force
 from service.stream.topics import Topics
 from service.stream.worker import Worker, kafka_admin, sure_topics
+from service.upkeep import Standing
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -102,6 +103,14 @@ async def open_service(
     parts = Parts(settings, endpoints(settings.graph), clock or Clock())
     service = Service(parts.metrics)
     async with AsyncExitStack() as stack:
+        service.status["service"] = lambda: {
+            "version": __version__,
+            "roles": sorted(chosen),
+            "now": iso(parts.clock.now()),
+            "live": service.live() or "ok",
+            "checks": {name: probe() or "ok" for name, probe in service.ready.items()},
+        }
+        service.status["tenants"] = lambda: {name: {"id": tenant.id} for name, tenant in settings.tenants.items()}
         admin = admin_site(settings.admin, parts.metrics, service.live, service.ready, service.status)
         service.admin_url = (await stack.enter_async_context(admin)).url
         service.ready["draining"] = lambda: "Draining." if service.draining else None
@@ -160,6 +169,8 @@ class Parts:
         service.probes.append(worker.stalled)
         service.ready["lanes"] = worker.trouble
         service.status["outages"] = worker.outages
+        service.status["waiting"] = lambda: {name: gates.shown(name) for name in settings.tenants}
+        service.status["lanes"] = worker.shown
         service.tasks.append(worker.task)
 
     async def open_topics(self, service: Service, stack: AsyncExitStack) -> None:
@@ -179,7 +190,9 @@ class Parts:
         lister = Lister(self.http, self.graph, self.tokens, settings.graph, settings.tenants, clock, metrics)
         reconciler = Reconciler(settings, self.topics, lister, metrics, clock)
         service.status["completeness"] = reconciler.status
-        keeping = keep(settings, self.topics, subscriptions, self.gatekeeper, metrics, clock, reconciler)
+        board: dict[str, Standing] = {}
+        service.status["subscriptions"] = lambda: {name: one.shown() for name, one in board.items()} or None
+        keeping = keep(settings, self.topics, subscriptions, self.gatekeeper, metrics, clock, reconciler, board)
         service.tasks.append(await stack.enter_async_context(running(keeping, "keeper")))
 
     async def open_receiver(self, service: Service, stack: AsyncExitStack) -> None:

@@ -60,8 +60,13 @@ async def keep(
     metrics: Metrics,
     clock: Clock,
     reconciler: Reconciler | None = None,
+    board: dict[str, upkeep.Standing] | None = None,
 ) -> None:
-    """Runs until cancelled, which takes milliseconds. Kafka and Graph may be away at any time; it waits and goes on."""
+    """Runs until cancelled, which takes milliseconds. Kafka and Graph may be away at any time; it waits and goes on.
+
+    `board` is told how each tenant's subscription stands, by configured name; empty while another process is active.
+    """
+    board = {} if board is None else board
     if not settings.receiver.public_url:
         log.warning(
             "no subscription is kept: receiver.public_url is not set",
@@ -74,7 +79,7 @@ async def keep(
             async with _open_consumer(settings.kafka, topics) as (consumer, ownership):
                 pause = FIRST_PAUSE_SECONDS
                 tenants = [_Tending(name, tenant) for name, tenant in settings.tenants.items()]
-                keeper = _Keeper(settings, subscriptions, gatekeeper, metrics, clock, tenants, reconciler)
+                keeper = _Keeper(settings, subscriptions, gatekeeper, metrics, clock, tenants, reconciler, board)
                 await _stand_by(keeper, consumer, ownership, metrics)
         except (KafkaError, OSError) as exc:
             if limit.admit("kafka"):
@@ -155,6 +160,7 @@ async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: _O
             await _until_lost(keeper.work(consumer), ownership)
         finally:
             metrics.keeper_active.set(0)
+            keeper.board.clear()
             for one in keeper.tenants:
                 metrics.subscription_expiry.labels(one.name).set(0)
 
@@ -220,6 +226,7 @@ class _Keeper:
         clock: Clock,
         tenants: list[_Tending],
         reconciler: Reconciler | None,
+        board: dict[str, upkeep.Standing],
     ) -> None:
         self._settings = settings
         self._subscriptions = subscriptions
@@ -228,6 +235,7 @@ class _Keeper:
         self._clock = clock
         self.tenants = tenants
         self._reconciler = reconciler
+        self.board = board
 
     async def work(self, consumer: AIOKafkaConsumer) -> None:
         """Tends every tenant on its own, reads lifecycle events, reconciles; raises `KafkaError`."""
@@ -291,12 +299,16 @@ class _Keeper:
             asked = exc.wait_seconds if isinstance(exc, TenantMustWait) else 0.0
             wait = upkeep.next_wait(one.failures, asked)
             write = log.error if isinstance(exc, ConsentMissing) or one.failures > 2 else log.warning
-            write("the subscription cannot be kept", tenant=one.name, again_in_seconds=wait, **describe_error(exc))
+            said = describe_error(exc)
+            write("the subscription cannot be kept", tenant=one.name, again_in_seconds=wait, **said)
+            before = self.board.get(one.name, upkeep.Standing())
+            self.board[one.name] = before.failed(said["error"], said["todo"])
             return wait
         if one.failures:
             log.info("the subscription is kept again", tenant=one.name)
         one.failures = 0
         self._metrics.subscription_expiry.labels(one.name).set(kept.expires_at)
+        self.board[one.name] = upkeep.Standing(kept.id, kept.expires_at)
         self._saw(one)
         return self._settings.keeper.period_seconds
 

@@ -1,10 +1,11 @@
 """Core: what a tenant's subscription must look like, and what to do about those that are there. No I/O, no clock."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
+from service.clock import iso
 from service.graph.subscription import RESOURCE, NewSubscription, Subscription
 
 SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-contract 1.4)
@@ -13,6 +14,30 @@ SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-c
 CLOCK_MARGIN_SECONDS = 300.0
 FIRST_WAIT_SECONDS = 2.0  # a receiver that is still starting cannot answer the first handshake
 LONGEST_WAIT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one tenant's subscription stands, as the active keeper saw it last. For the status page."""
+
+    id: str = ""
+    """Empty: there is none of ours."""
+    expires_at: float = 0.0
+    """Unix seconds; 0 without one."""
+    failures: int = 0
+    """Looks that failed in a row."""
+    error: str = ""
+    todo: str = ""
+
+    def failed(self, error: str, todo: str) -> "Standing":
+        """The same after a look that failed; what was there may be there still."""
+        return replace(self, failures=self.failures + 1, error=error, todo=todo)
+
+    def shown(self) -> dict[str, object]:
+        """Fit for JSON."""
+        expires = iso(self.expires_at) if self.expires_at else None
+        shown = {"id": self.id or None, "expires": expires, "failures": self.failures}
+        return {**shown, "error": self.error or None, "todo": self.todo or None}
 
 
 @dataclass(frozen=True)

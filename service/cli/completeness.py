@@ -13,11 +13,10 @@ from service.cli.common import quiet_kafka, settings_of
 from service.cli.state import chosen_tenants, read_memory
 from service.reconcile.hours import TenantHours
 from service.reconcile.plan import Budget, plan
-from service.reconcile.status import tenant_status
+from service.reconcile.status import is_overdue, share, tenant_status, wait_text
 from service.settings import Settings
 from service.stream.topics import Topics
 
-OVERDUE_DAYS = 3
 COLUMNS = ("listed", "published", "set_aside", "missing", "healed", "late")
 
 
@@ -37,16 +36,11 @@ async def completeness_command(tenant: str | None, as_json: bool, config: Path |
     else:
         for name, status in found.items():
             _print(name, status)
-    return 1 if any(status["say"] or _overdue(status) for status in found.values()) else 0
+    return 1 if any(status["say"] or any(is_overdue(day) for day in status["days"]) for status in found.values()) else 0
 
 
 def _plan(settings: Settings, hours: TenantHours, now: float) -> Any:
     return plan(hours, Budget(settings.graph.list_requests_per_20s), now, settings.keeper.reconcile_days)
-
-
-def _overdue(status: dict[str, Any]) -> bool:
-    """Whether a day on which every retry has had its time still misses something."""
-    return any(day["missing"] and day["age"] >= OVERDUE_DAYS for day in status["days"])
 
 
 def _print(name: str, status: dict[str, Any]) -> None:
@@ -67,18 +61,3 @@ def _print(name: str, status: dict[str, Any]) -> None:
     console.print(f"Last notice of Graph's: {status['lastNotice'] or 'none seen yet'}.")
     for sentence in status["say"]:
         console.print(sentence, style="bold red")
-
-
-def share(total: dict[str, int]) -> str:
-    """`99.98 %` of what is listed is published or named in a dead letter; rounded down, so that 100 means all."""
-    if not total["listed"]:
-        return "nothing listed"
-    done = total["published"] + total["set_aside"]
-    return f"{int(10_000 * done / total['listed']) / 100:g} %"
-
-
-def wait_text(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -138,6 +138,11 @@ class TenantGates:
         gate, now = self._gates[name], self._clock.now()
         return max(0.0, gate.until - now, gate.probe_until - now)
 
+    def shown(self, name: str) -> dict[str, object] | None:
+        """Why and for how long a tenant waits, fit for JSON; None when it need not."""
+        gate, seconds = self._gates[name], self.waiting_seconds(name)
+        return {"cause": gate.cause, "seconds": round(seconds, 1), "detail": gate.detail} if seconds > 0 else None
+
     def budget_seconds(self, name: str) -> float:
         """Until the tenant's budget admits one more request; 0 for now."""
         return self._gates[name].window.wait_seconds()

@@ -7,6 +7,8 @@ from service.clock import iso
 from service.reconcile.hours import TenantHours, figures, hour_start
 from service.reconcile.plan import DAY_SECONDS, Plan, sentences
 
+# After so many days every retry has had its time.
+OVERDUE_DAYS = 3
 SUMMED = ("listed", "published", "set_aside", "missing", "healed", "late")
 
 
@@ -39,3 +41,23 @@ def tenant_status(tenant: TenantHours, plan: Plan, now: float) -> dict[str, Any]
         ],
         "say": sentences(plan),
     }
+
+
+def is_overdue(day: dict[str, Any]) -> bool:
+    """Whether a day on which every retry has had its time still misses something."""
+    return bool(day["missing"] and day["age"] >= OVERDUE_DAYS)
+
+
+def share(total: dict[str, int]) -> str:
+    """`99.98 %` of what is listed is published or named in a dead letter; rounded down, so that 100 means all."""
+    if not total["listed"]:
+        return "nothing listed"
+    done = total["published"] + total["set_aside"]
+    return f"{int(10_000 * done / total['listed']) / 100:g} %"
+
+
+def wait_text(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

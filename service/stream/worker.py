@@ -137,6 +137,18 @@ class Worker:
         """Readiness: one sentence while this process is no member of the group, else None."""
         return None if self._owner is not None else "Not yet connected to Kafka."
 
+    def shown(self) -> list[dict[str, object]]:
+        """The lanes of this process, for the status page."""
+        return [
+            {
+                "lane": lane.number,
+                "ledgerEntries": len(lane.ledger),
+                "lagSeconds": round(lane.lag_seconds(), 1),
+                "stalledSeconds": round(lane.stalled_seconds(), 1),
+            }
+            for lane in sorted(self._lanes, key=lambda lane: lane.number)
+        ]
+
     async def _run(self) -> None:
         kafka = self._settings.kafka
         async with kafka_admin(kafka) as admin:

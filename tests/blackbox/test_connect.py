@@ -186,6 +186,11 @@ async def test_the_lines_lead_to_the_first_event(which: str, kafka: str, prefix:
             event = json.loads((await here.say(f"{begin}{tail}")).strip())
             assert (event["schemaVersion"], event["tenantId"]) == (1, TENANT.id)
             assert event["call"]["id"] in {call.id for call in here.emulator.store.calls()}
+            async with here.http.get(f"http://127.0.0.1:{admin_port}/status") as answer:
+                status = await answer.json()
+            assert status["subscriptions"]["contoso"]["id"]
+            assert [lane["lane"] for lane in status["lanes"]] == [0, 1]
+            assert status["waiting"] == {"contoso": None}
             # Its exit code says whether something is missing yet; the table is there either way.
             assert "contoso: calls by the UTC day" in await here.say(f"{begin}{completeness} || [ $? = 1 ]")
         finally:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from service.errors import UserError
-from service.settings import load
+from service.settings import ROLES, load
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -98,6 +98,18 @@ def test_commands_and_options_exist(document: Path) -> None:
             wrong += [f"{' '.join(words)} {option}" for option in options if option not in help_of(*words)]
 
     assert wrong == []
+
+
+def test_every_command_and_role_has_its_line() -> None:
+    """The table of commands is the program's list, and roles are those of `serve`."""
+    text = text_of(README)
+    table = text.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    firsts = " ".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))
+    commands = re.findall(r"^  ([a-z-]+) ", help_of().partition("Commands:")[2], re.MULTILINE)
+    roles = re.findall(r"`([a-z]+)` (?:takes|runs|looks)", text.partition("\n## Roles and replicas\n")[2])
+
+    assert sorted(re.findall(r"`callstream ([a-z-]+)`", firsts)) == sorted(commands)
+    assert roles == list(ROLES)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

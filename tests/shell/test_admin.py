@@ -75,6 +75,38 @@ async def test_first_page_leads_to_the_others() -> None:
             assert f'href="{path}"' in page
 
 
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("", "text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
+        ("", "*/*", "application/json"),
+        ("", "application/json", "application/json"),
+        ("?format=json", "text/html", "application/json"),
+        ("?format=html", "*/*", "text/html"),
+    ],
+)
+async def test_the_status_is_a_page_for_a_browser_and_json_for_a_program(query: str, accept: str, kind: str) -> None:
+    """The same address; a page may run and load nothing."""
+    metrics = Metrics(CollectorRegistry(), ["contoso"])
+    parts = {"tenants": lambda: {"contoso": {"id": "c0ffee00"}}, "waiting": lambda: {"contoso": None}}
+    async with (
+        admin_site(Admin(port=0), metrics, well, {}, parts) as site,
+        aiohttp.ClientSession(site.url) as http,
+        http.get(f"/status{query}", headers={"Accept": accept}) as reply,
+    ):
+        text = await reply.text()
+        assert (reply.status, reply.content_type, reply.headers["Vary"]) == (200, kind, "Accept")
+        if kind == "text/html":
+            assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+            assert "<td>contoso</td>" in text
+        else:
+            assert await reply.json() == {
+                "tenants": {"contoso": {"id": "c0ffee00"}},
+                "waiting": {"contoso": None},
+                "say": [],
+            }
+
+
 async def test_port_in_use_is_one_sentence() -> None:
     """A person can act on it; a traceback is a bug."""
     async with opened() as (_, metrics, port):

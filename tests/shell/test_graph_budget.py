@@ -209,6 +209,15 @@ async def test_what_the_server_asked_for_is_the_wait(gates: TenantGates, clock: 
     assert gauge(metrics, "contoso") == 0
 
 
+async def test_a_wait_is_shown_until_it_is_over(gates: TenantGates, clock: StillClock) -> None:
+    """For the status: why, and for how long yet."""
+    gates.must_wait("contoso", "throttled", 30.0, "Graph answered 429.")
+    await clock.sleep(10)
+    assert gates.shown("contoso") == {"cause": "throttled", "seconds": 20.0, "detail": "Graph answered 429."}
+    await clock.sleep(20)
+    assert (gates.shown("contoso"), gates.shown("fabrikam")) == (None, None)
+
+
 async def test_a_shorter_wait_does_not_end_a_longer_one(gates: TenantGates) -> None:
     """Answers overtake each other."""
     gates.must_wait("contoso", "throttled", 100.0)
