@@ -241,6 +241,17 @@ def completeness(
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Looks at every link from Graph to Kafka, in order: what is broken, and what to do. Changes nothing."""
+    from service.cli.doctor import doctor_command
+
+    _wait(doctor_command(as_json=as_json, config=config))
+
+
+@app.command()
 def backfill(
     begin: Annotated[str, typer.Option("--from", help="UTC date or date-time of the calls' start.")],
     end: Annotated[str | None, typer.Option("--to", help="Up to this moment (default: now).")] = None,

@@ -51,7 +51,7 @@ def _answer(request: web.Request, version: str, *, is_app_service: bool) -> web.
         token = identity_token(root, home.id, identity, resource, here.clock.now(), seconds)
         life = int(seconds)
     elif resource.rstrip("/") in (*GRAPH_ROOTS, root):
-        reply = here.tokens.grant(home.id, identity)
+        reply = here.tokens.grant(home.id, identity, root)
         token, life = str(reply["access_token"]), int(reply["expires_in"])
     else:
         return _refusal("invalid_resource", f"AADSTS500011: The resource principal named {resource} was not found.")

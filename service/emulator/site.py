@@ -129,6 +129,7 @@ async def graph_manners(request: web.Request, handler: Handler) -> web.StreamRes
         response = refuse(request, _unrouted(request, exc))
     if not response.prepared:
         response.headers.update(common_headers(request))
+        # The emulator's own time, as Graph's is Graph's: who compares clocks compares with this one.
     return response
 
 

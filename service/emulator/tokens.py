@@ -1,12 +1,19 @@
-"""The login host: client-credentials tokens, opaque and short-lived, and Entra's words for refusing one.
+"""The login host: client-credentials tokens, short-lived and shaped as Entra's, and Entra's words for refusing one.
+
+A token is a JWT with the claims that Entra puts into one for Graph, so that a client may look at its `roles`. What it
+opens is not read from it: it is known by its text, and its signature is random.
 
 Source: graph-contract 10 and https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow .
 """
 
+import base64
 import secrets
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from service.clock import Clock
 from service.emulator.applications import Application
@@ -15,6 +22,7 @@ from service.emulator.entra import LoginRefusal, invalid_client
 from service.emulator.options import Machine, TenantOptions
 from service.emulator.refusals import unauthenticated
 
+KEY_ID = uuid.uuid4().hex
 GRAPH_ROOTS = ("https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us")
 
 
@@ -93,7 +101,7 @@ class Tokens:
             message = f"The client application {client_id} is missing service principal in the tenant {options.id}."
             raise invalid_client(7000229, message)
         _check_scope(form["scope"], own_root)
-        return self.grant(options.id, client_id)
+        return self.grant(options.id, client_id, own_root)
 
     def principal(self, authorization: str | None) -> Principal:
         """Whose the `Authorization` header's token is; 401 when absent, unknown or expired."""
@@ -117,8 +125,8 @@ class Tokens:
         self._issued = {token: (principal, min(now, end)) for token, (principal, end) in self._issued.items()}
         return len(self._issued)
 
-    def grant(self, tenant_id: str, client_id: str) -> dict[str, Any]:
-        """A new token with what is granted now, as the reply that carries it."""
+    def grant(self, tenant_id: str, client_id: str, own_root: str) -> dict[str, Any]:
+        """A new token with what is granted now, as the reply that carries it. `own_root`: where Graph is."""
         roles = self._tenants.directory(tenant_id).roles_of(client_id)
         principal = Principal(tenant_id.lower(), client_id.lower(), roles)
         now, lifetime = self._clock.now(), self._lifetime_seconds
@@ -128,11 +136,37 @@ class Tokens:
         self._issued = {
             token: (whose, end) for token, (whose, end) in self._issued.items() if now < end + self._lifetime_seconds
         }
-        token = "emulator-" + secrets.token_urlsafe(32)
+        token = _jwt(_claims(principal, own_root, now, now + lifetime))
         self._issued[token] = (principal, now + lifetime)
         self.issued_count += 1
         seconds = max(1, int(lifetime) - 1)
         return {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}
+
+
+def _claims(principal: Principal, own_root: str, now: float, end: float) -> dict[str, Any]:
+    """Those of an application's token; `roles` is left out where nothing is granted, as Entra does.
+
+    Source: https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference .
+    """
+    claims: dict[str, Any] = {
+        "aud": own_root,
+        "iss": f"https://sts.windows.net/{principal.tenant_id}/",
+        "iat": int(now),
+        "nbf": int(now),
+        "exp": int(end),
+        "appid": principal.client_id,
+        "idtyp": "app",
+        "tid": principal.tenant_id,
+        "uti": secrets.token_urlsafe(16),
+        "ver": "1.0",
+    }
+    return claims | ({"roles": sorted(principal.roles)} if principal.roles else {})
+
+
+def _jwt(claims: dict[str, Any]) -> str:
+    header = {"typ": "JWT", "alg": "RS256", "kid": KEY_ID}
+    parts = (orjson.dumps(header), orjson.dumps(claims), secrets.token_bytes(256))
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
 
 def _application(directory: Directory, client_id: str) -> Application:

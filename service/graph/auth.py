@@ -146,19 +146,22 @@ class ClientSecretTokens(TenantTokens):
 
 
 def tokens_of(http: aiohttp.ClientSession, endpoints: Endpoints, clock: Clock, metrics: Metrics) -> TenantTokens:
-    """Tokens for every kind of credential that `check_credentials` lets pass.
+    """Tokens for every kind of credential that `check_credentials` lets pass, cached."""
+    return TenantTokens(logins(http, endpoints, clock), clock, metrics)
+
+
+def logins(http: aiohttp.ClientSession, endpoints: Endpoints, clock: Clock) -> Callable[[Tenant], Login]:
+    """How each tenant signs in.
 
     azure-identity signs in where it is installed. A client secret over plain http, to an emulator on this machine, goes
     the short way, since the library takes https alone; so does every client secret where it is not installed.
     """
     secret = SecretLogin(http, endpoints, clock)
     if not has_azure():
-        return TenantTokens(lambda _: secret, clock, metrics)
+        return lambda _: secret
     # Imported late: it takes most of a second, and `callstream[azure]` is an extra.
     from service.graph.credentials_azure import AzureLogin
 
     azure = AzureLogin(http, endpoints, clock)
     plain = not is_tls(endpoints)
-    return TenantTokens(
-        lambda tenant: secret if plain and tenant.credential == "client-secret" else azure, clock, metrics
-    )
+    return lambda tenant: secret if plain and tenant.credential == "client-secret" else azure

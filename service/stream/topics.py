@@ -144,6 +144,8 @@ class TopicReport:
     differences: tuple[Difference, ...]
     max_message_bytes: Mapping[str, int]
     """Topic → the largest record batch it takes."""
+    min_in_sync: Mapping[str, int]
+    """Topic → copies that must be in sync for a write with `acks=all`."""
 
     def refuse_fatal(self) -> None:
         """Raises `UserError` when the topics cannot be worked with."""
@@ -167,7 +169,8 @@ async def ensure(admin: AIOKafkaAdminClient, topics: Topics, kafka: Kafka, *, cr
         found |= {spec.name: spec.partitions for spec in missing}
     configs = await _configs(admin, [spec.name for spec in specs if spec.name in found])
     differences = [difference for spec in specs for difference in _compare(spec, found, configs)]
-    return TopicReport(created, tuple(differences), _limits(configs))
+    in_sync = {name: int(config.get("min.insync.replicas", "1")) for name, config in configs.items()}
+    return TopicReport(created, tuple(differences), _limits(configs), in_sync)
 
 
 async def message_limits(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
