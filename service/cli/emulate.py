@@ -54,15 +54,18 @@ async def emulate_command(
     tls_folder: Path | None = None,
     tls_name: list[str] | None = None,
     faults: Path | None = None,
+    state: Path | None = None,
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. The exit code. `UserError` when the port is taken or an option is wrong.
 
     `rate` is new calls per second and `speed` how fast the emulator's clock runs; tenant ids and names go in pairs.
-    `faults` is a file of scripted ones (`docs/emulator.md`).
+    `faults` is a file of scripted ones (`docs/emulator.md`), `state` the file from which a later emulator goes on.
     `tls_folder` and `tls_name` mean `tls` too.
     """
     if speed <= 0 or rate < 0 or calls < 0 or token_seconds <= 0:
         raise UserError("--speed and --token-seconds must be above 0, --rate and --calls not below 0.")
+    if state is not None and speed != 1:
+        raise UserError("--state goes with --speed 1: an emulator that goes on has the machine's time.")
     options = EmulatorOptions(
         host=host,
         port=port,
@@ -76,6 +79,7 @@ async def emulate_command(
         limits=Limits(enforced=limits),
         announce_existing=announce_existing,
         faults=read_faults(faults) if faults else (),
+        state_file=state,
     )
     with ExitStack() as stack:
         laid_out = None
@@ -83,7 +87,8 @@ async def emulate_command(
             laid_out = stack.enter_context(lay_out(tls_folder, [host, *(tls_name or [])]))
             options = _with_tls(options, laid_out)
         async with open_emulator(options, Clock(speed)) as emulator:
-            make_room(emulator)
+            if emulator.is_new:
+                make_room(emulator)
             with _ended_by_signals(emulator.background.failed):
                 for line in introduction(emulator, laid_out):
                     typer.echo(line)

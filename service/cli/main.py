@@ -290,6 +290,9 @@ def emulate(
     tls_folder: Annotated[Path | None, typer.Option(help="Where its files go (means --tls).")] = None,
     tls_name: Annotated[list[str] | None, typer.Option(help="A host name that clients use; may be repeated.")] = None,
     faults: Annotated[Path | None, typer.Option(help="File of scripted faults, JSON or TOML.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="File that keeps calls, subscriptions and what is undelivered, kill -9 or not.")
+    ] = None,
 ) -> None:
     """A Graph that anyone can run: call records, subscriptions, notifications, throttling."""
     from service.cli.emulate import emulate_command
@@ -315,5 +318,6 @@ def emulate(
             tls_folder=tls_folder,
             tls_name=tls_name,
             faults=faults,
+            state=state,
         )
     )

@@ -51,6 +51,12 @@ class Address:
     controller_port: int
     more: Mapping[str, int] = field(default_factory=dict)
     """Further listeners: name → port."""
+    advertised: Mapping[int, int] = field(default_factory=dict)
+    """Ports in whose place others are told another: a proxy's."""
+
+    def told(self, port: int) -> int:
+        """The port under which others are told to reach this one."""
+        return self.advertised.get(port, port)
 
 
 def properties(node: Address, cluster: Sequence[Address], folder: Path, security: Security) -> str:
@@ -62,13 +68,14 @@ def properties(node: Address, cluster: Sequence[Address], folder: Path, security
     copies = min(3, len(cluster))
     in_sync = 2 if copies == 3 else 1
     more = "".join(f",{name}://{HOST}:{port}" for name, port in node.more.items())
+    told = "".join(f",{name}://{HOST}:{node.told(port)}" for name, port in node.more.items())
     protocols = "".join(f",{it.name}:{it.protocol}" for it in security.listeners)
     lines: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": node.node_id,
-        "controller.quorum.voters": ",".join(f"{it.node_id}@{HOST}:{it.controller_port}" for it in cluster),
+        "controller.quorum.voters": ",".join(f"{it.node_id}@{HOST}:{it.told(it.controller_port)}" for it in cluster),
         "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}{more}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}{more}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.told(node.port)}{told}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
         "log.dirs": folder,

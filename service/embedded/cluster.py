@@ -13,8 +13,9 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Never
 
@@ -34,6 +35,9 @@ WATCH_SECONDS = 0.5
 TRAINING_SECONDS = 120.0
 MARKER = "callstream-kafka.json"
 
+Advertise = Callable[[int], Awaitable[int]]
+"""A listener's port → the port under which clients and the other brokers are told to reach it."""
+
 
 class Cluster:
     """The running brokers. `brokers` may be stopped, killed, paused and started one by one."""
@@ -45,8 +49,8 @@ class Cluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """`host:port` of every broker, separated by commas, running or not."""
-        return ",".join(broker.bootstrap_server for broker in self.brokers)
+        """`host:port` of every broker as clients are told to reach it, separated by commas, running or not."""
+        return ",".join(f"{HOST}:{broker.address.told(broker.port)}" for broker in self.brokers)
 
     def servers(self, listener: str) -> str:
         """The same for a further listener, by its name."""
@@ -87,13 +91,15 @@ async def embedded_kafka(
     version: str = KAFKA_VERSION,
     on_progress: Progress | None = None,
     security: Security | None = None,
+    advertise: Advertise | None = None,
 ) -> AsyncIterator[Cluster]:
     """Apache Kafka with 1 or 3 brokers, answering when the block is entered, ended when it is left.
 
     `ports` are the brokers' ports for clients (default: free ones). `data_folder` is made or used again; without one
     the data lives in a temporary folder and goes at the end. The first use downloads Kafka (45 MB). `on_progress` is
     told, in short lines, what is being waited for. `security` adds listeners, each with a free port of its own; with a
-    `data_folder` its users are those of the first start. However this process ends, the brokers end with it.
+    `data_folder` its users are those of the first start. `advertise` is asked for the port of each listener, clients'
+    and controllers', before the start: for proxies. However this process ends, the brokers end with it.
 
     Raises UserError (exit code 1) when Kafka cannot start: package, network, port, folder, disk, or Java's own reason.
     """
@@ -101,6 +107,8 @@ async def embedded_kafka(
     security = security or Security()
     jvm = await _jvm(version, brokers, tell, security.flags())
     addresses = _addresses(brokers, ports, [listener.name for listener in security.listeners])
+    if advertise is not None:
+        addresses = await _advertised(addresses, advertise)
     with _folder(data_folder, brokers) as folder:
         guardian = Guardian(remove=folder if data_folder is None else None)
         try:
@@ -173,6 +181,14 @@ def _addresses(brokers: int, ports: Sequence[int] | None, listeners: Sequence[st
     free = iter(_free_ports((2 + len(listeners)) * brokers, without=ports or ()))
     chosen = list(ports) if ports is not None else [next(free) for _ in range(brokers)]
     return [Address(at + 1, chosen[at], next(free), {name: next(free) for name in listeners}) for at in range(brokers)]
+
+
+async def _advertised(addresses: Sequence[Address], advertise: Advertise) -> list[Address]:
+    """Asks for every listener, in the order of the nodes: clients' first, then controllers', then the further ones."""
+    ports = [it.port for it in addresses] + [it.controller_port for it in addresses]
+    ports += [port for it in addresses for port in it.more.values()]
+    told = {port: await advertise(port) for port in ports}
+    return [replace(it, advertised=told) for it in addresses]
 
 
 def _check_port(port: int) -> None:

@@ -10,7 +10,8 @@ import random
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -33,6 +34,10 @@ HANDSHAKE_TEXT = "Validation: Testing client application reachability for subscr
 PAUSE_SECONDS = 60.0  # between looks at a subscription whose token expired
 
 
+Settled = Callable[[Announcement, str], None]
+"""Told of each announcement that has come to its end: `delivered`, or why it never will be."""
+
+
 @dataclass
 class Parcel:
     """One item on its way."""
@@ -41,6 +46,8 @@ class Parcel:
     subscription: Subscription
     born_at: float
     """Unix seconds; after the give-up time it is thrown away."""
+    announcement: Announcement | None = None
+    """What it tells of; None for a lifecycle notification."""
     attempts: int = 0
 
 
@@ -77,6 +84,7 @@ class Delivery:
         background: Background,
         faults: Faults,
         seed: int,
+        settled: Settled,
     ) -> None:
         self._options = options
         self._clock = clock
@@ -84,6 +92,7 @@ class Delivery:
         self._session = session
         self._background = background
         self._faults = faults
+        self._settled = settled
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._order = itertools.count()
         self._channels: dict[str, Channel] = {}
@@ -113,20 +122,25 @@ class Delivery:
 
     def notify(self, announcement: Announcement, only: Subscription | None = None) -> None:
         """Queues a change notification for every subscription that wants this call, or for one of them."""
-        for one in [only] if only else self._subscriptions.live():
-            if not one.wants(announcement.tenant_id, announcement.participant_ids):
-                continue
+        wanting = [
+            one
+            for one in ([only] if only else self._subscriptions.live())
+            if one.wants(announcement.tenant_id, announcement.participant_ids)
+        ]
+        if not wanting and only is None:
+            self._settled(announcement, "unwanted")
+        for one in wanting:
             # `updated` includes the first version, so asking for both repeats it; `created` alone hears no more.
             is_first = announcement.version == 1 or only is not None
             for kind in sorted(one.change_types if is_first else one.change_types & {"updated"}):
-                self._spread(one, _change_item(one, announcement, kind))
+                self._spread(one, announcement, _change_item(one, announcement, kind))
 
     def remind(self, one: Subscription) -> None:
         """Queues `reauthorizationRequired`."""
         assert one.lifecycle_url is not None  # noqa: S101 - only such subscriptions are due
         self.counts["lifecycle"] += 1
         occasion = Occasion("lifecycle", one.principal.tenant_id)
-        self._send_off(one.lifecycle_url, one, _lifecycle_item(one), occasion, 0.0, [])
+        self._send_off(one.lifecycle_url, Parcel(_lifecycle_item(one), one, self._clock.now()), occasion, 0.0, [])
 
     def report(self) -> dict[str, Any]:
         """Counts, and the state of each URL."""
@@ -141,27 +155,31 @@ class Delivery:
         """Items that have not been delivered, thrown away or given up."""
         return self.counts["queued"] - sum(self.counts[end] for end in ("delivered", "dropped", "expired", "orphaned"))
 
-    def _spread(self, one: Subscription, item: dict[str, Any]) -> None:
+    def _spread(self, one: Subscription, announcement: Announcement, item: dict[str, Any]) -> None:
         """Loss, repetition and disorder that were scripted from the start, then those of the faults in force."""
         self.counts["notifications"] += 1
         if self._random.random() < self._options.drop_notification_share:
-            self.counts["lost_on_purpose"] += 1
+            self._lost_on_purpose(announcement)
             return
         wait = self._random.random() * self._options.reorder_seconds
         twins = [DUPLICATE_WITHIN_SECONDS] if self._random.random() < self._options.duplicate_share else []
         call_id = str(item["resourceData"]["id"])
+        parcel = Parcel(item, one, self._clock.now(), announcement)
         self._send_off(
-            one.notification_url, one, item, Occasion("notifications", one.principal.tenant_id, call_id), wait, twins
+            one.notification_url, parcel, Occasion("notifications", one.principal.tenant_id, call_id), wait, twins
         )
 
-    def _send_off(
-        self, url: str, one: Subscription, item: dict[str, Any], occasion: Occasion, wait: float, twins: list[float]
-    ) -> None:
+    def _lost_on_purpose(self, announcement: Announcement | None) -> None:
+        self.counts["lost_on_purpose"] += 1
+        if announcement is not None:
+            self._settled(announcement, "lost_on_purpose")
+
+    def _send_off(self, url: str, parcel: Parcel, occasion: Occasion, wait: float, twins: list[float]) -> None:
         """One item after `wait` seconds and a twin within each of the `twins`, as far as the faults in force let it."""
         for rule in self._faults.strikes(occasion):
             match rule.action:
                 case "silence":
-                    self.counts["lost_on_purpose"] += 1
+                    self._lost_on_purpose(parcel.announcement)
                     return
                 case "delay":
                     wait += rule.seconds
@@ -169,11 +187,10 @@ class Delivery:
                     wait += self._faults.within(rule.seconds)
                 case "duplicate":
                     twins = [*twins, rule.seconds]
-        born_at = self._clock.now()
-        self._put(url, Parcel(item, one, born_at), wait)
+        self._put(url, parcel, wait)
         for within in twins:
             self.counts["duplicated"] += 1
-            self._put(url, Parcel(item, one, born_at), wait + self._random.random() * within)
+            self._put(url, replace(parcel), wait + self._random.random() * within)
 
     def _put(self, url: str, parcel: Parcel, delay_seconds: float) -> None:
         channel = self._channels.get(url)
@@ -185,7 +202,7 @@ class Delivery:
             delay_seconds += self._options.window_seconds if channel.state == "slow" else 0.0
             self.counts["queued"] += 1
             if channel.state == "drop" or len(channel.waiting) >= self._options.queue_limit:
-                self.counts["dropped"] += 1
+                self._end([parcel], "dropped")
                 return
         heapq.heappush(channel.waiting, (self._clock.now() + delay_seconds, next(self._order), parcel))
         channel.wake.set()
@@ -222,9 +239,9 @@ class Delivery:
                 break
             heapq.heappop(channel.waiting)
             if not self._subscriptions.exists(parcel.subscription.id):
-                self.counts["orphaned"] += 1
+                self._end([parcel], "orphaned")
             elif now > parcel.born_at + self._options.give_up_seconds:
-                self.counts["expired"] += 1
+                self._end([parcel], "expired")
             elif "lifecycleEvent" not in parcel.item and not self._subscriptions.may_deliver(parcel.subscription):
                 self.counts["paused"] += 1
                 heapq.heappush(channel.waiting, (now + PAUSE_SECONDS, next(self._order), parcel))
@@ -239,7 +256,7 @@ class Delivery:
             status, took = await self._post(channel.url, [parcel.item for parcel in batch])
             self._record(channel, took)
             if status // 100 == 2 and took <= self._real(allowed):
-                self.counts["delivered"] += len(batch)
+                self._end(batch, "delivered")
             else:
                 self._repeat(channel, batch)
         finally:
@@ -268,9 +285,16 @@ class Delivery:
             wait = self._options.first_backoff_seconds * 2.0 ** min(parcel.attempts - 1, 30)
             wait = min(wait, self._options.longest_backoff_seconds) * self._random.uniform(0.8, 1.2)
             if self._clock.now() + wait > parcel.born_at + self._options.give_up_seconds:
-                self.counts["expired"] += 1
+                self._end([parcel], "expired")
             else:
                 self._put(channel.url, parcel, wait)
+
+    def _end(self, parcels: list[Parcel], end: str) -> None:
+        """Counts them as delivered, dropped, expired or orphaned."""
+        self.counts[end] += len(parcels)
+        for parcel in parcels:
+            if parcel.announcement is not None:
+                self._settled(parcel.announcement, end)
 
     def _record(self, channel: Channel, took: float) -> None:
         """One answer, or silence, for the slow and drop rules."""

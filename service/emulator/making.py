@@ -45,6 +45,10 @@ class Maker:
         self._random = random.Random(options.seed)  # noqa: S311 - repeatable, not secret
         self._next_index = options.calls
 
+    def go_on(self, made: int) -> None:
+        """So many calls exist from an earlier process: new ones get other numbers, and so other ids."""
+        self._next_index = max(self._next_index, made)
+
     def first_calls(self) -> list[Call]:
         """The calls of `options.calls`, over the hour before now."""
         start = self._clock.now() - ENDED_BEFORE_SECONDS - 2 * FIRST_CALLS_SPAN_SECONDS

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 DEMO_TENANT_ID = "c0ffee00-1111-4222-8333-444455556666"
@@ -150,5 +151,7 @@ class EmulatorOptions:
     body_cache_bytes: int = 64 * 1024 * 1024
     faults: tuple[Mapping[str, Any], ...] = ()
     """Scripted faults from the start on, each in the form of `docs/emulator.md`."""
+    state_file: Path | None = None
+    """Calls, versions, subscriptions and undelivered notifications survive the process in this file; None: nothing."""
     limits: Limits = field(default_factory=Limits)
     delivery: DeliveryOptions = field(default_factory=DeliveryOptions)

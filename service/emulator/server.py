@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -32,7 +32,9 @@ from service.emulator.limits import Counters
 from service.emulator.making import MAKER, Maker
 from service.emulator.odata import SkipTokens
 from service.emulator.options import EmulatorOptions
+from service.emulator.remembering import remember
 from service.emulator.site import WORLD, World, graph_manners
+from service.emulator.statefile import NoState, State, StateFile
 from service.emulator.store import Store
 from service.emulator.subscriptions import Subscriptions
 from service.emulator.tokens import Tenants, Tokens
@@ -53,6 +55,8 @@ class Emulator:
     world: World
     maker: Maker
     background: Background
+    is_new: bool = True
+    """False when it goes on with the calls of an earlier one."""
 
     @property
     def store(self) -> Store:
@@ -68,9 +72,16 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
     """
     background = Background()
     timeout = aiohttp.ClientTimeout(total=None)  # each POST has its own limits, on the clock
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        world = _build(options, clock, session, background)
+    async with AsyncExitStack() as stack:
+        state = _state_of(options, stack)
+        session = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+        await stack.enter_async_context(session)
+        world = _build(options, clock, session, background, state or NoState())
         maker = Maker(options, world.store, world.clock, clock)
+        made = 0
+        if state is not None:
+            made = remember(state.frames(), world.store, world.subscriptions, maker.later_version)
+            maker.go_on(made)
         runner = web.AppRunner(
             _application(world, maker),
             access_log=None,
@@ -82,11 +93,12 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
         try:
             await runner.setup()
             await web.SockSite(runner, listener, ssl_context=options.ssl_context).start()
-            maker.first_calls()
+            if not made:
+                maker.first_calls()
             background.start(Announcer(world).run(), "announcements")
             if options.rate > 0:
                 background.start(maker.keep_making(), "new calls")
-            yield Emulator(_url(listener, options), world, maker, background)
+            yield Emulator(_url(listener, options), world, maker, background, is_new=not made)
         finally:
             try:
                 await _stop_accepting(listener)
@@ -96,20 +108,34 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
                 await background.close()
 
 
-def _build(options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background) -> World:
+def _state_of(options: EmulatorOptions, stack: AsyncExitStack) -> StateFile | None:
+    if options.state_file is None:
+        return None
+    state = StateFile(options.state_file)
+    stack.callback(state.close)
+    return state
+
+
+def _build(
+    options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background, state: State
+) -> World:
     """Waits and limits go by the emulator's own `clock`, whatever Graph takes for the time."""
     faults = Faults(options.seed, clock, options.faults)
     shown = ShownClock(clock, faults)
     tenants = Tenants(options.tenants, options.machine, shown)
-    subscriptions = Subscriptions(options, shown, tenants)
+    subscriptions = Subscriptions(options, shown, tenants, state)
+    store = Store(shown, state)
+    delivery = Delivery(
+        options.delivery, clock, subscriptions, session, background, faults, options.seed, store.settled
+    )
     return World(
         options=options,
         clock=shown,
         tenants=tenants,
         tokens=Tokens(tenants, shown, options.token_seconds),
-        store=Store(shown),
+        store=store,
         subscriptions=subscriptions,
-        delivery=Delivery(options.delivery, clock, subscriptions, session, background, faults, options.seed),
+        delivery=delivery,
         counters=Counters(options.limits, clock),
         faults=faults,
         journal=Journal(clock),

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from service.clock import Clock, from_iso
+from service.emulator.statefile import Head, State
 
 RETENTION_SECONDS = 30 * 24 * 3600.0  # graph-contract 6.5: counted from the end of the call
 NAVIGATION = ("sessions", "participants_v2")
@@ -85,8 +86,9 @@ class Announcement:
 class Store:
     """All calls of all tenants."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, state: State) -> None:
         self._clock = clock
+        self._state = state
         self._calls: dict[tuple[str, str], Call] = {}
         self._by_start: dict[str, list[tuple[float, str]]] = {}
         self._announcements: list[tuple[float, int, Announcement]] = []
@@ -95,6 +97,9 @@ class Store:
         self._unpacked: OrderedDict[tuple[str, str, int], Document] = OrderedDict()
         self.on_announcement: Callable[[], None] = lambda: None
         """Called when something was announced or scheduled, so that the one who waits looks again."""
+
+    def __len__(self) -> int:
+        return len(self._calls)
 
     def add_call(
         self, tenant_id: str, document: Document, visible_at: float | None = None, notify_at: float | None = None
@@ -112,28 +117,57 @@ class Store:
             visible_at=now if visible_at is None else visible_at,
             participant_ids=_participant_ids(document),
         )
-        self._calls[key] = call
-        bisect.insort(self._by_start.setdefault(call.tenant_id, []), (call.start, call.id))
+        self._place(call)
         self._append(call, document, now, notify_at)
         return call
+
+    def _place(self, call: Call) -> None:
+        self._calls[call.tenant_id, call.id] = call
+        bisect.insort(self._by_start.setdefault(call.tenant_id, []), (call.start, call.id))
+
+    def restore(self, head: Head, packed: bytes) -> None:
+        """A version as the state file has it; nothing is announced."""
+        key = (head["tenantId"], head["callId"])
+        call = self._calls.get(key)
+        if call is None:
+            call = Call(*key, start=head["start"], end=None, visible_at=head["visibleAt"], participant_ids=frozenset())
+            self._place(call)
+        call.end, call.participant_ids = head["end"], frozenset(head["people"])
+        call.versions.append(Version(head["version"], head["createdAt"], head["top"], packed))
+
+    def announce_again(self, tenant_id: str, call_id: str, version: int, at: float) -> None:
+        """What was to be announced at Unix time `at` when the process ended; it is in the state file already."""
+        call = self._calls[tenant_id, call_id]
+        note = Announcement(tenant_id, call_id, version, call.participant_ids)
+        heapq.heappush(self._announcements, (at, next(self._order), note))
+
+    def schedule_again(self, tenant_id: str, call_id: str, at: float, change: Change) -> None:
+        """A version that was still to come when the process ended."""
+        heapq.heappush(self._scheduled, (at, next(self._order), tenant_id, call_id, change))
+
+    def settled(self, announcement: Announcement, end: str) -> None:
+        """Subscribers have been told (`delivered`), or never will be."""
+        place = {"tenantId": announcement.tenant_id, "callId": announcement.call_id, "version": announcement.version}
+        self._state.append("settled", {**place, "end": end})
 
     def add_version(self, call: Call, document: Document, notify_at: float | None = None) -> Version:
         """The next version of `call`, visible at once. ValueError unless its number grows."""
         if document["version"] <= call.current.number:
             raise ValueError(f"version {document['version']} does not follow {call.current.number}")
-        call.end = _unix(document.get("endDateTime"))
-        call.participant_ids = _participant_ids(document)
-        return self._append(call, document, self._clock.now(), notify_at)
+        return self._add(call, document, notify_at)
 
     def schedule(self, call: Call, at: float, change: Change) -> None:
         """At Unix time `at` the then current document becomes `change(document, at)`."""
-        heapq.heappush(self._scheduled, (at, next(self._order), call.tenant_id, call.id, change))
+        self._state.append("scheduled", {"at": at, "tenantId": call.tenant_id, "callId": call.id})
+        self.schedule_again(call.tenant_id, call.id, at, change)
         self.on_announcement()
 
     def announce(self, call: Call, at: float | None = None) -> None:
         """Subscribers will be told of the current version of `call` (again) at Unix time `at`, default now."""
-        note = Announcement(call.tenant_id, call.id, call.current.number, call.participant_ids)
-        heapq.heappush(self._announcements, (self._clock.now() if at is None else at, next(self._order), note))
+        at, number = self._clock.now() if at is None else at, call.current.number
+        place = {"tenantId": call.tenant_id, "callId": call.id, "version": number}
+        self._state.append("announced", {**place, "at": at})
+        self.announce_again(call.tenant_id, call.id, number, at)
         self.on_announcement()
 
     def find(self, tenant_id: str | None, call_id: str) -> Call | None:
@@ -194,13 +228,43 @@ class Store:
         while self._scheduled and self._scheduled[0][0] <= now:
             at, _, tenant_id, call_id, change = heapq.heappop(self._scheduled)
             call = self._calls[(tenant_id, call_id)]
-            self.add_version(call, change(self.document(call, call.current), at))
+            self._add(call, change(self.document(call, call.current), at), scheduled_at=at)
 
-    def _append(self, call: Call, document: Document, now: float, notify_at: float | None) -> Version:
+    def _add(
+        self, call: Call, document: Document, notify_at: float | None = None, scheduled_at: float | None = None
+    ) -> Version:
+        call.end = _unix(document.get("endDateTime"))
+        call.participant_ids = _participant_ids(document)
+        return self._append(call, document, self._clock.now(), notify_at, scheduled_at)
+
+    def _append(
+        self,
+        call: Call,
+        document: Document,
+        now: float,
+        notify_at: float | None,
+        scheduled_at: float | None = None,
+    ) -> Version:
         top = {name: value for name, value in document.items() if name not in NAVIGATION}
         version = Version(document["version"], now, top, zlib.compress(orjson.dumps(document), 1))
+        notify_at = now if notify_at is None else notify_at
+        head = {
+            "tenantId": call.tenant_id,
+            "callId": call.id,
+            "version": version.number,
+            "createdAt": now,
+            "notifyAt": notify_at,
+            "scheduledAt": scheduled_at,
+            "start": call.start,
+            "end": call.end,
+            "visibleAt": call.visible_at,
+            "people": sorted(call.participant_ids),
+            "top": top,
+        }
+        self._state.append("version", head, version.packed)
         call.versions.append(version)
-        self.announce(call, notify_at)
+        self.announce_again(call.tenant_id, call.id, version.number, notify_at)
+        self.on_announcement()
         return version
 
 

@@ -8,13 +8,14 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from service.clock import Clock, from_iso, iso
 from service.emulator.options import EmulatorOptions
 from service.emulator.refusals import Refusal, bad_request, forbidden, not_found
+from service.emulator.statefile import State
 from service.emulator.tokens import Principal, Tenants
 
 LONGEST_SECONDS = 4_230 * 60.0  # graph-contract 1.4
@@ -103,11 +104,20 @@ class Wish:
 class Subscriptions:
     """All subscriptions that have not expired."""
 
-    def __init__(self, options: EmulatorOptions, clock: Clock, tenants: Tenants) -> None:
+    def __init__(self, options: EmulatorOptions, clock: Clock, tenants: Tenants, state: State) -> None:
         self._options = options
         self._clock = clock
         self._tenants = tenants
+        self._state = state
         self._all: dict[str, Subscription] = {}
+
+    def restore(self, one: Subscription) -> None:
+        """As the state file has it; a later frame of the same id replaces an earlier one."""
+        self._all[one.id] = one
+
+    def forget(self, subscription_id: str) -> None:
+        """It was deleted."""
+        self._all.pop(subscription_id, None)
 
     def live(self) -> Iterator[Subscription]:
         """Those in force now; expired ones are forgotten on the way."""
@@ -190,6 +200,7 @@ class Subscriptions:
             self._authorize(one)
         if "notificationUrl" in body:
             one.notification_url = body["notificationUrl"]
+            self._keep(one)
 
     def reauthorize(self, principal: Principal, subscription_id: str) -> None:
         """Delivery goes on, the expiration stays; 403 while consent is missing."""
@@ -199,7 +210,9 @@ class Subscriptions:
 
     def remove(self, principal: Principal, subscription_id: str) -> None:
         """DELETE."""
-        del self._all[self.get(principal, subscription_id).id]
+        one = self.get(principal, subscription_id)
+        del self._all[one.id]
+        self._state.append("unsubscribed", {"id": one.id})
 
     def may_deliver(self, one: Subscription) -> bool:
         """Whether the token behind it still counts; otherwise notices wait (graph-contract 3.4)."""
@@ -229,6 +242,11 @@ class Subscriptions:
         one.created_at = now
         one.authorized_until = one.expires_at if seconds is None else now + seconds
         one.lifecycle_due = 0.0
+        self._keep(one)
+
+    def _keep(self, one: Subscription) -> None:
+        people = None if one.people is None else sorted(one.people)
+        self._state.append("subscription", {**asdict(one), "people": people})
 
     def _require_consent(self, principal: Principal) -> None:
         if not self._tenants.may_read(principal):
