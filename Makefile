@@ -1,5 +1,5 @@
-# One word each: make demo, make test, make check, make fuzz, make bench, make lock. Needs make, Python 3.11 or later with venv, and
-# a package index; no root, no Docker, no Java. ARGS goes to the program: make demo ARGS="--calls 50 --keep".
+# One word each: make demo, make test, make check, make fuzz, make bench, make chaos, make lock. Needs make, Python 3.11
+# or later with venv, and a package index; no root, no Docker, no Java. ARGS goes to the program: make demo ARGS="--keep".
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,13 +9,16 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$name" && break; done; true)
 ARGS ?=
+EVENTS ?= 10000
+DURATION ?= 60
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # What develop.txt holds includes what demo.txt holds, in the same versions: who has the first needs no second.
 DEMO := $(if $(wildcard $(VENV)/develop.installed),$(VENV)/develop.installed,$(VENV)/demo.installed)
 
-.PHONY: help demo test check fuzz bench lock lock-kafka clean
+.PHONY: help demo test check fuzz bench chaos lock lock-kafka clean
 
 help:
 	@echo 'make demo    see it work: Kafka, a stand-in for Graph and the service, on this machine (ARGS="--calls 50")'
@@ -23,6 +26,7 @@ help:
 	@echo 'make check   style, types, direction of imports'
 	@echo 'make fuzz    every fuzz target for a minute (ARGS="record --seconds 600")'
 	@echo 'make bench   the benchmarks'
+	@echo 'make chaos   kills, freezes and cuts off everything, then judges (EVENTS=10000 DURATION=60 SEED=1 REPORT=file.md)'
 	@echo 'make lock    writes requirements/ anew from pyproject.toml'
 	@echo 'make clean   removes .venv and what tools left'
 
@@ -43,6 +47,10 @@ fuzz: $(VENV)/develop.installed
 
 bench: $(VENV)/develop.installed
 	@$(BIN)/python -m bench $(ARGS)
+
+chaos: $(VENV)/develop.installed
+	@$(BIN)/python -m tests.chaos --events $(EVENTS) --duration $(DURATION) --seed $(SEED) \
+		$(if $(REPORT),--report '$(REPORT)') $(ARGS)
 
 # The environment is made once; a changed lock installs into it what differs.
 $(VENV)/%.installed: requirements/%.txt requirements/build.txt | $(VENV)/bin/python
