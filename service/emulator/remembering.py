@@ -63,5 +63,6 @@ def _place(head: Head) -> Place:
 def _subscription(head: Head) -> Subscription:
     fields: dict[str, Any] = {name: value for name, value in head.items() if name != "kind"}
     people = fields.pop("people")
-    principal = Principal(**fields.pop("principal"))
+    owner = fields.pop("principal")
+    principal = Principal(**{**owner, "roles": frozenset(owner["roles"])})
     return Subscription(**fields, principal=principal, people=None if people is None else frozenset(people))

@@ -245,8 +245,9 @@ class Subscriptions:
         self._keep(one)
 
     def _keep(self, one: Subscription) -> None:
+        principal = {**asdict(one.principal), "roles": sorted(one.principal.roles)}
         people = None if one.people is None else sorted(one.people)
-        self._state.append("subscription", {**asdict(one), "people": people})
+        self._state.append("subscription", {**asdict(one), "principal": principal, "people": people})
 
     def _require_consent(self, principal: Principal) -> None:
         if not self._tenants.may_read(principal):

@@ -24,8 +24,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from service.emulator.statefile import MARK, read_frames
 from service.emulator.judge import Judge
+from service.emulator.statefile import MARK, read_frames
 
 STREAMS = ("audio", "video", "screen-sharing", "other")
 LEDGER_VALUE = struct.Struct(">BQI")
