@@ -179,16 +179,22 @@ def interpret(kind: Kind, status: int, headers: Mapping[str, str], body: bytes, 
 
 
 def read_error(body: bytes) -> tuple[str, str]:
-    """Code and message of Graph's error body, printable; empty where it is none (graph-contract 9.3)."""
+    """Code and message of Graph's error body, printable; empty where it is none (graph-contract 9.3).
+
+    What stands between Graph and us may repeat our request in it: what looks like a token or a `clientState` is masked.
+    """
     try:
         error = msgspec.json.decode(body, type=_ErrorBody).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "", ""
-    return _printable(error.code), _printable(error.message)
+    return _shown(error.code), _shown(error.message)
 
 
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
+_SECRET = re.compile(r"(?i:bearer)\s+\S+|eyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.-]*|k[0-9]{1,9}\.[A-Za-z0-9_-]{43}")
+
+
+def _shown(text: str) -> str:
+    return _SECRET.sub("***", "".join(character if character.isprintable() else " " for character in text))
 
 
 def describe_error(error: CallstreamError) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from msgspec import inspect as types
 
 from service.cli.reference import sorted_entries
 from service.errors import UserError
+from service.logs import describe
 from service.settings import Secret, Settings, load, parse_delays
 
 ID = "c0ffee00-1111-4222-8333-444455556666"
@@ -159,3 +160,27 @@ def test_no_environment_raises_anything_but_a_user_error(environ: dict[str, str]
         load(environ)
     except UserError as error:
         assert str(error).endswith((".", "!", "?"))  # noqa: PT017 - an error is only one of the outcomes
+
+
+def test_no_secret_setting_shows_in_anything_that_is_printed() -> None:
+    """Every setting of the type, in whichever group: `repr`, the line at start, the sentence for a mistake."""
+    secrets = [entry for entry in sorted_entries() if getattr(entry.kind, "cls", None) is Secret]
+    variables = [entry.variable.replace("<NAME>", "CONTOSO").replace("<N>", "1") for entry in secrets]
+
+    assert len(variables) >= 5
+    for variable in variables:
+        given = TENANT | {variable: "MARKED-SECRET"}
+        shown = []
+        try:
+            settings = load(given)
+            shown += [repr(settings), str(settings), str(describe(settings))]
+        except UserError as refusal:  # it wants other settings beside it
+            shown.append(str(refusal))
+        for mistake in ({f"{variable}_FILE": "/nowhere"}, {"CALLSTREAM_RECEIVER__PORT": "x"}, {variable: "MARKED"}):
+            try:
+                load(given | mistake)
+            except UserError as refusal:
+                shown.append(str(refusal))
+
+        assert len(shown) >= 3, variable
+        assert not any("MARKED" in text for text in shown), variable
