@@ -18,13 +18,14 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # What develop.txt holds includes what demo.txt holds, in the same versions: who has the first needs no second.
 DEMO := $(if $(wildcard $(VENV)/develop.installed),$(VENV)/develop.installed,$(VENV)/demo.installed)
 
-.PHONY: help demo test check fuzz bench chaos lock lock-kafka clean
+.PHONY: help demo test check fuzz audit bench chaos lock lock-kafka clean
 
 help:
 	@echo 'make demo    see it work: Kafka, a stand-in for Graph and the service, on this machine (ARGS="--calls 50")'
 	@echo 'make test    every test, with a real Kafka (ARGS="-k lane")'
 	@echo 'make check   style, types, direction of imports'
 	@echo 'make fuzz    every fuzz target for a minute (ARGS="record --seconds 600")'
+	@echo 'make audit   asks PyPI for known vulnerabilities of what is locked (ARGS="-s osv": the OSV database)'
 	@echo 'make bench   the benchmarks'
 	@echo 'make chaos   kills, freezes and cuts off everything, then judges (EVENTS=10000 DURATION=60 SEED=1 REPORT=file.md)'
 	@echo 'make lock    writes requirements/ anew from pyproject.toml'
@@ -44,6 +45,14 @@ check: $(VENV)/develop.installed
 
 fuzz: $(VENV)/develop.installed
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+# develop.txt holds all that demo.txt and runtime.txt hold, in the same versions. --strict: what the service does not know
+# is no pass. Needs PyPI itself (or OSV): a mirror that serves packages alone knows of no vulnerabilities.
+audit:
+	@'$(PYTHON)' -m venv build/audit
+	@build/audit/bin/python -m pip --quiet --disable-pip-version-check install pip-audit
+	@build/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+		-r requirements/develop.txt -r requirements/build.txt $(ARGS)
 
 bench: $(VENV)/develop.installed
 	@$(BIN)/python -m bench $(ARGS)
