@@ -27,6 +27,7 @@ from service.graph.clouds import Endpoints, endpoints
 from service.graph.credentials_check import check_credentials
 from service.graph.listing import Lister
 from service.graph.subscriptions import Subscriptions
+from service.hub import HubReader
 from service.keeper import keep
 from service.logs import describe
 from service.metrics import Metrics
@@ -79,6 +80,8 @@ def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
     if unknown := chosen - set(ROLES):
         raise UserError(f"Role {min(unknown)!r} is unknown; roles are {', '.join(ROLES)}.")
     check_security(settings.kafka)
+    if settings.event_hub.hub and "receive" in chosen:
+        check_security(settings.event_hub)
     if not settings.tenants:
         raise UserError(
             "No tenant is configured: set CALLSTREAM_TENANTS__<NAME>__ID, …__CLIENT_ID and …__CLIENT_SECRET, "
@@ -196,13 +199,17 @@ class Parts:
         service.tasks.append(await stack.enter_async_context(running(keeping, "keeper")))
 
     async def open_receiver(self, service: Service, stack: AsyncExitStack) -> None:
-        """The public site, and the store behind it."""
+        """The public site, the event hub where there is one, and the store behind both."""
         receiver = self.settings.receiver
         store = KafkaStore(self.settings.kafka, self.topics, receiver.store_timeout_seconds)
         await stack.enter_async_context(store)
         site = receiver_site(receiver, self.gatekeeper, store, self.metrics, self.clock)
         await stack.enter_async_context(site)
         service.ready["store"] = store.trouble
+        if self.settings.event_hub.hub:
+            reader = HubReader(self.settings.event_hub, self.gatekeeper, store, self.metrics, self.clock)
+            service.tasks.append(await stack.enter_async_context(running(reader.run(), "event hub")))
+            service.ready["event_hub"] = reader.trouble
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from service.clock import Clock, iso
 from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
 from service.graph.subscription import (
     ConsentMissing,
+    HandshakeFailed,
     Subscription,
     SubscriptionExists,
     SubscriptionGone,
@@ -48,6 +49,10 @@ TOPIC_TRIES = 10  # quiet ones, while a service that has just started creates it
 RENEWED_RECENTLY_SECONDS = 600.0
 # Renew at once, whatever the expiration: the token behind it ends, or an administrator changed something.
 RENEWING_EVENTS = ("reauthorizationRequired",)
+HUB_TODO = (
+    "Graph cannot write into the event hub: give the service principal 'Microsoft Graph Change Tracking' the role "
+    "Azure Event Hubs Data Sender there, and compare event_hub.namespace, hub and tenant_domain with it."
+)
 
 log = structlog.get_logger()
 
@@ -67,7 +72,7 @@ async def keep(
     `board` is told how each tenant's subscription stands, by configured name; empty while another process is active.
     """
     board = {} if board is None else board
-    if not settings.receiver.public_url:
+    if not _is_reachable(settings):
         log.warning(
             "no subscription is kept: receiver.public_url is not set",
             todo="Set CALLSTREAM_RECEIVER__PUBLIC_URL to the URL under which Graph reaches /notifications.",
@@ -92,6 +97,11 @@ async def keep(
             log.warning("the keeper waits for Kafka", topic=topics.lifecycle, cause="the client broke off")
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _is_reachable(settings: Settings) -> bool:
+    """Whether there is anything that a subscription could name."""
+    return bool(settings.receiver.public_url or settings.event_hub.hub)
 
 
 async def _cause(kafka: Kafka, error: Exception) -> str:
@@ -211,6 +221,8 @@ class _Tending:
     must_renew: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     known_id: str = ""
+    made_id: str = ""
+    """The one that this keeper created, and so has the newest key."""
     renewed_at: float = float("-inf")
 
 
@@ -246,7 +258,7 @@ class _Keeper:
             await self._work([self._hear(consumer), self._reconciler.run()])
 
     async def _work(self, parts: list[Coroutine[Any, Any, None]]) -> None:
-        if self._settings.receiver.public_url:
+        if _is_reachable(self._settings):
             parts += [self._tend(one) for one in self.tenants]
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
@@ -300,6 +312,8 @@ class _Keeper:
             wait = upkeep.next_wait(one.failures, asked)
             write = log.error if isinstance(exc, ConsentMissing) or one.failures > 2 else log.warning
             said = describe_error(exc)
+            if isinstance(exc, HandshakeFailed) and self._settings.event_hub.hub:
+                said["todo"] = HUB_TODO
             write("the subscription cannot be kept", tenant=one.name, again_in_seconds=wait, **said)
             before = self.board.get(one.name, upkeep.Standing())
             self.board[one.name] = before.failed(said["error"], said["todo"])
@@ -318,7 +332,7 @@ class _Keeper:
 
     async def _mend(self, one: _Tending) -> Subscription:
         """Lists, deletes what is one too many, and creates, adopts or renews the one there must be."""
-        wanted = self._wish(one.tenant)
+        wanted = self._wish(one)
         plan = upkeep.plan(await self._subscriptions.list(one.tenant), wanted)
         for surplus in plan.delete:
             await self._delete(one, surplus, "it is one too many, or has another clientState or lifecycle URL")
@@ -344,7 +358,8 @@ class _Keeper:
             if existing is not None:
                 return existing
             created = await self._subscriptions.create(one.tenant, new)
-        one.known_id, one.renewed_at, one.must_renew = created.id, self._clock.now(), False
+        one.known_id = one.made_id = created.id
+        one.renewed_at, one.must_renew = self._clock.now(), False
         # Graph told nobody since the last one was there.
         self._saw(one, after_gap=True)
         log.info(
@@ -390,9 +405,13 @@ class _Keeper:
         self._metrics.subscription_renewals.labels("adopt", "ok").inc()
         log.info("subscription adopted", tenant=one.name, subscription_id=kept.id, expires=kept.expiration_date_time)
 
-    def _wish(self, tenant: Tenant) -> upkeep.Wish:
+    def _wish(self, one: _Tending) -> upkeep.Wish:
         try:
-            state = self._gatekeeper.newest(tenant.id)
+            state = self._gatekeeper.newest(one.tenant.id)
         except KeyError:
             raise GraphUnavailable("No clientState key is configured: set CALLSTREAM_CLIENT_STATE__KEYS__1.") from None
-        return upkeep.wish(self._settings.receiver.public_url, state, self._settings.keeper.subscription_minutes)
+        public_url, minutes = self._settings.receiver.public_url, self._settings.keeper.subscription_minutes
+        if not self._settings.event_hub.hub:
+            return upkeep.wish(public_url, state, minutes)
+        made = one.made_id if len(self._settings.client_state.keys) > 1 else None
+        return upkeep.hub_wish(self._settings.event_hub.url, public_url, state, minutes, made)

@@ -57,6 +57,7 @@ DEAD = (
 OUTAGES = ("unavailable", "graph_unavailable", "not_a_call_record", "unpublishable", "internal")
 SKIPPED = ("published", "dead", "overtaken", "merged")
 ODD = ("wrong_type", "out_of_range", "bad_format", "negative_duration", "unknown_field", "unknown_member")
+HUB_EVENTS = ("notifications", "probe", "not_json", "not_a_collection")
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
 GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions", "list")
 DAY_STATES = ("listed", "published", "set_aside", "missing", "healed", "late")
@@ -102,6 +103,10 @@ class Metrics:
             "Notification items not stored, by reason; not_stored was answered 503 and Graph repeats it.",
             ("reason",),
         )
+        self.hub_events = self._counter(
+            "hub_events_total", "Events read from the event hub, by what they held; one holds many items.", ("outcome",)
+        )
+        self.hub_lag = self._gauge("hub_lag_events", "Events in the event hub behind the last one that was read.")
         self.rejected = self._counter(
             "receiver_rejected_total",
             "Requests answered 4xx, 500 or 503, and connections closed unserved, by reason.",
@@ -246,6 +251,7 @@ class Metrics:
         """A quiet series reads 0 instead of being absent."""
         for counter, values in (
             (self.refused, REFUSED),
+            (self.hub_events, HUB_EVENTS),
             (self.rejected, REJECTED),
             (self.events, KINDS),
             (self.skipped, SKIPPED),

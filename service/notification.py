@@ -23,6 +23,7 @@ from service.errors import CallstreamError
 
 LONGEST_CLIENT_STATE = 128  # characters that Graph keeps of it on a subscription (graph-contract 1.2)
 LONGEST_NAME = 64  # characters kept of a changeType or an event name; Graph's longest is half of it
+PROBE = "Validation: Testing client application reachability"
 LIFECYCLE_EVENTS = ("reauthorizationRequired", "subscriptionRemoved", "missed")
 # ASCII, because IGNORECASE over Unicode lets look-alike letters in.
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
@@ -210,6 +211,14 @@ def read_event(value: bytes | None) -> LifecycleEvent | None:
         return _event.decode(value or b"")
     except UNREADABLE:
         return None
+
+
+def is_probe(raw: msgspec.Raw | bytes) -> bool:
+    """Whether this is what Graph writes to see whether it can write into an event hub (graph-contract 5)."""
+    try:
+        return _text(_item.decode(raw).change_type).startswith(PROBE)
+    except UNREADABLE:
+        return False
 
 
 def is_guid(text: str) -> bool:

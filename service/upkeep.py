@@ -48,6 +48,10 @@ class Wish:
     lifecycle_url: str
     client_state: str
     lifetime_seconds: float
+    former: str = ""
+    """Begins the URLs that we used before: where notifications went when they were still posted."""
+    made: str | None = None
+    """Id of the one that is known to have the newest key, where the URL cannot say it; None where any may be right."""
 
     def new(self, expiration: str) -> NewSubscription:
         """The body that creates it; `expiration` as `service.clock.iso` writes it."""
@@ -78,6 +82,21 @@ def wish(public_url: str, client_state: str, subscription_minutes: int) -> Wish:
     seconds = subscription_minutes * 60.0
     margin = min(CLOCK_MARGIN_SECONDS, seconds - SHORTEST_SECONDS)
     return Wish(f"{base}/notifications?k={key}", f"{base}/lifecycle?k={key}", client_state, seconds - margin)
+
+
+def hub_wish(hub_url: str, public_url: str, client_state: str, minutes: int, made: str | None) -> Wish:
+    """As `wish`, with an event hub in place of both URLs (graph-contract 5).
+
+    Its URL has a fixed form, so the number of the key cannot stand there: while there are several keys (`made` is not
+    None) only the one that this keeper has made is right, and any other is made anew.
+    """
+    return replace(
+        wish(public_url, client_state, minutes),
+        notification_url=hub_url,
+        lifecycle_url=hub_url,
+        former=public_url.rstrip("/"),
+        made=made,
+    )
 
 
 def plan(found: Iterable[Subscription], wanted: Wish) -> Plan:
@@ -113,7 +132,8 @@ def judge_conflict(existing: Subscription, wanted: Wish) -> Literal["adopt", "re
     """
     if plan([existing], wanted).keep is not None:
         return "adopt"
-    return "replace" if _host(existing.notification_url) == _host(wanted.notification_url) else "leave"
+    place = _host(existing.notification_url)
+    return "replace" if place and place in (_host(wanted.notification_url), _host(wanted.former)) else "leave"
 
 
 def next_wait(failures: int, asked_seconds: float = 0.0) -> float:
@@ -127,7 +147,7 @@ def _is_right(one: Subscription, wanted: Wish) -> bool:
         "updated" in change_types
         and one.notification_url == wanted.notification_url
         and one.lifecycle_notification_url == wanted.lifecycle_url
-        and one.client_state in (None, wanted.client_state)
+        and (one.client_state == wanted.client_state or (one.client_state is None and wanted.made in (None, one.id)))
     )
 
 
@@ -137,7 +157,9 @@ def _address(url: str) -> str:
 
 
 def _host(url: str) -> str:
-    """Host and port in lower case; empty, and so equal to no configured one, when there is none."""
+    """Host and port in lower case, of an event hub all but the query; empty when there is none."""
+    if url.startswith("EventHub:"):
+        return _address(url).lower()
     try:
         return urlsplit(url).netloc.lower()
     except ValueError:

@@ -22,6 +22,7 @@ from service.emulator.options import (
     DEMO_CLIENT_SECRET,
     DEMO_TENANT_ID,
     EmulatorOptions,
+    HubOptions,
     Limits,
     TenantOptions,
 )
@@ -55,11 +56,13 @@ async def emulate_command(
     tls_name: list[str] | None = None,
     faults: Path | None = None,
     state: Path | None = None,
+    event_hub: list[str] | None = None,
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. The exit code. `UserError` when the port is taken or an option is wrong.
 
     `rate` is new calls per second and `speed` how fast the emulator's clock runs; tenant ids and names go in pairs.
     `faults` is a file of scripted ones (`docs/emulator.md`), `state` the file from which a later emulator goes on.
+    `event_hub`: hubs that subscriptions may name, each with the Kafka whose topic stands in for it.
     `tls_folder` and `tls_name` mean `tls` too.
     """
     if speed <= 0 or rate < 0 or calls < 0 or token_seconds <= 0:
@@ -80,6 +83,7 @@ async def emulate_command(
         announce_existing=announce_existing,
         faults=read_faults(faults) if faults else (),
         state_file=state,
+        hubs=tuple(_hub(one) for one in event_hub or ()),
     )
     with ExitStack() as stack:
         laid_out = None
@@ -96,6 +100,15 @@ async def emulate_command(
                 await emulator.background.failed.wait()
     typer.echo("The emulator has ended.")
     return 0
+
+
+def _hub(text: str) -> HubOptions:
+    """`calls.servicebus.windows.net/calls=127.0.0.1:9092`."""
+    place, _, servers = text.partition("=")
+    namespace, _, name = place.partition("/")
+    if not (namespace and name and servers):
+        raise UserError(f"--event-hub {text} is not of the form NAMESPACE/HUB=HOST:PORT.")
+    return HubOptions(namespace, name, servers)
 
 
 def _with_tls(options: EmulatorOptions, laid_out: TlsFolder) -> EmulatorOptions:

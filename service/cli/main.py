@@ -293,6 +293,9 @@ def emulate(
     state: Annotated[
         Path | None, typer.Option(help="File that keeps calls, subscriptions and what is undelivered, kill -9 or not.")
     ] = None,
+    event_hub: Annotated[
+        list[str] | None, typer.Option(help="NAMESPACE/HUB=HOST:PORT: a hub, and the Kafka that stands in for it.")
+    ] = None,
 ) -> None:
     """A Graph that anyone can run: call records, subscriptions, notifications, throttling."""
     from service.cli.emulate import emulate_command
@@ -319,5 +322,6 @@ def emulate(
             tls_name=tls_name,
             faults=faults,
             state=state,
+            event_hub=event_hub,
         )
     )

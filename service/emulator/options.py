@@ -104,6 +104,16 @@ class DeliveryOptions:
 
 
 @dataclass(frozen=True)
+class HubOptions:
+    """An event hub that subscriptions may name; a Kafka topic of its name stands in for it and must exist."""
+
+    namespace: str
+    """Host name, for instance `calls.servicebus.windows.net`."""
+    name: str
+    bootstrap_servers: str
+
+
+@dataclass(frozen=True)
 class EmulatorOptions:
     """Everything about one emulator."""
 
@@ -153,5 +163,7 @@ class EmulatorOptions:
     """Scripted faults from the start on, each in the form of `docs/emulator.md`."""
     state_file: Path | None = None
     """Calls, versions, subscriptions and undelivered notifications survive the process in this file; None: nothing."""
+    hubs: tuple[HubOptions, ...] = ()
+    """Event Hubs that a `notificationUrl` may name (graph-contract 5)."""
     limits: Limits = field(default_factory=Limits)
     delivery: DeliveryOptions = field(default_factory=DeliveryOptions)

@@ -27,6 +27,7 @@ from service.emulator.background import Background
 from service.emulator.bodies import BodyCache
 from service.emulator.delivery import Delivery
 from service.emulator.faults import Faults, ShownClock
+from service.emulator.hubs import Hubs
 from service.emulator.journal import Journal
 from service.emulator.limits import Counters
 from service.emulator.making import MAKER, Maker
@@ -76,7 +77,8 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
         state = _state_of(options, stack)
         session = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
         await stack.enter_async_context(session)
-        world = _build(options, clock, session, background, state or NoState())
+        hubs = Hubs(options.hubs)
+        world = _build(options, clock, session, hubs, background, state or NoState())
         maker = Maker(options, world.store, world.clock, clock)
         made = 0
         if state is not None:
@@ -106,6 +108,7 @@ async def open_emulator(options: EmulatorOptions, clock: Clock) -> AsyncIterator
             finally:
                 listener.close()
                 await background.close()
+                await hubs.close()
 
 
 def _state_of(options: EmulatorOptions, stack: AsyncExitStack) -> StateFile | None:
@@ -117,7 +120,12 @@ def _state_of(options: EmulatorOptions, stack: AsyncExitStack) -> StateFile | No
 
 
 def _build(
-    options: EmulatorOptions, clock: Clock, session: aiohttp.ClientSession, background: Background, state: State
+    options: EmulatorOptions,
+    clock: Clock,
+    session: aiohttp.ClientSession,
+    hubs: Hubs,
+    background: Background,
+    state: State,
 ) -> World:
     """Waits and limits go by the emulator's own `clock`, whatever Graph takes for the time."""
     faults = Faults(options.seed, clock, options.faults)
@@ -126,7 +134,7 @@ def _build(
     subscriptions = Subscriptions(options, shown, tenants, state)
     store = Store(shown, state)
     delivery = Delivery(
-        options.delivery, clock, subscriptions, session, background, faults, options.seed, store.settled
+        options.delivery, clock, subscriptions, session, hubs, background, faults, options.seed, store.settled
     )
     return World(
         options=options,

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from service.clock import Clock, from_iso, iso
+from service.emulator import hubs
 from service.emulator.options import EmulatorOptions
 from service.emulator.refusals import Refusal, bad_request, forbidden, not_found
 from service.emulator.statefile import State
@@ -300,8 +301,10 @@ def read_resource(resource: str) -> frozenset[str] | None:
 
 
 def read_url(body: Mapping[str, Any], name: str) -> str:
-    """https anywhere, http on loopback only: this is a stand-in on somebody's machine."""
+    """https anywhere, http on loopback only (this is a stand-in on somebody's machine), or an event hub."""
     text = _text(body, name)
+    if text.startswith(hubs.SCHEME):
+        return hubs.check_url(text, name)
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""

@@ -21,7 +21,7 @@ from service.settings.groups import (
     Tenant,
     Treatment,
 )
-from service.settings.kafka import Connection, Kafka
+from service.settings.kafka import Connection, EventHub, Kafka
 from service.settings.reading import CONFIG_FILE_VARIABLE, PREFIX, load
 from service.settings.secret import Secret
 
@@ -34,6 +34,7 @@ __all__ = [
     "ClientState",
     "Connection",
     "Credential",
+    "EventHub",
     "Graph",
     "Kafka",
     "Keeper",

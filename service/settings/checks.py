@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from service.errors import UserError
 from service.settings.groups import Settings, Tenant
-from service.settings.kafka import Connection
+from service.settings.kafka import Connection, EventHub
 from service.settings.secret import Secret
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -30,6 +30,7 @@ def check(settings: Settings) -> None:
     """Everything at once, before anything opens. Raises `UserError` with one sentence."""
     parse_delays(settings.retry.delays)
     check_connection(settings.kafka)
+    _check_hub(settings.event_hub)
     _check_public_url(settings.receiver.public_url)
     _check_tenants(settings.tenants)
     _check_keys("client_state", settings.client_state.keys)
@@ -66,6 +67,22 @@ def check_connection(kafka: Connection) -> None:
     else:
         _refuse(kafka, OAUTH, f"sasl_mechanism is {kafka.sasl_mechanism}: set it to OAUTHBEARER")
         _demand(kafka, NAME_AND_PASSWORD, f"sasl_mechanism is {kafka.sasl_mechanism}")
+
+
+def _check_hub(hub: EventHub) -> None:
+    """All of it or nothing."""
+    if not hub.hub:
+        lone = ("namespace", "tenant_domain", "bootstrap_servers", *TLS_SETTINGS, *NAME_AND_PASSWORD, *OAUTH)
+        _refuse(hub, lone, "hub is not set: set it")
+        return
+    _demand(hub, ("namespace", "tenant_domain"), f"hub is {hub.hub}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}", hub.hub):
+        raise UserError("Setting event_hub.hub must be letters, digits, dots, dashes and underscores.")
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", hub.namespace):
+        raise UserError("Setting event_hub.namespace must be a host name such as calls.servicebus.windows.net.")
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", hub.tenant_domain):
+        raise UserError("Setting event_hub.tenant_domain must be a domain such as contoso.com, or a directory's id.")
+    check_connection(hub)
 
 
 def protocol_with_tls(protocol: str) -> str:

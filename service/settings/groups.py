@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from service.settings.base import Count, Group, Port, Positive
-from service.settings.kafka import Kafka
+from service.settings.kafka import EventHub, Kafka
 from service.settings.secret import Secret
 
 Credential = Literal[
@@ -229,6 +229,7 @@ class Settings(Group, frozen=True):
     """Everything `serve` can be told."""
 
     kafka: Kafka = Kafka()
+    event_hub: EventHub = EventHub()
     receiver: Receiver = Receiver()
     admin: Admin = Admin()
     client_state: ClientState = ClientState()

@@ -56,6 +56,31 @@ class Connection(Group, frozen=True):
     """How long one request to a broker may take."""
 
 
+class EventHub(Connection, frozen=True):
+    """An event hub that Graph writes notifications into, read through its Kafka endpoint in place of the public site
+    (docs/event-hubs.md). Without `hub` there is none."""
+
+    setting: ClassVar[str] = "event_hub"
+    hub: str = ""
+    """The hub's name."""
+    namespace: str = ""
+    """Host name of its namespace, for instance calls.servicebus.windows.net."""
+    tenant_domain: str = ""
+    """Domain or id of the directory that the namespace's subscription belongs to, for instance contoso.com."""
+    consumer_group: str = "$Default"
+    """Shared by all replicas; nothing else may read with it."""
+    bootstrap_servers: str = ""
+    """Comma-separated host:port list; empty takes port 9093 of the namespace."""
+    security_protocol: SecurityProtocol = "SASL_SSL"
+    session_timeout_seconds: Positive = 30.0
+    """How long a dead reader holds its partitions; Event Hubs takes 6 to 300."""
+
+    @property
+    def url(self) -> str:
+        """What a subscription names as its notificationUrl (graph-contract 5, the form with roles)."""
+        return f"EventHub:https://{self.namespace}/eventhubname/{self.hub}?tenantId={self.tenant_domain}"
+
+
 class Kafka(Connection, frozen=True):
     """Where Kafka is, how to sign in there (docs/kafka-security.md), and what the topics are called."""
 

@@ -41,7 +41,8 @@ WORKLOAD_IDENTITY = {
 }
 
 # Groups that say how a Kafka is reached, and their names of the same three settings.
-CONNECTIONS = ("kafka",)
+CONNECTIONS = ("kafka", "event_hub")
+HUB_PORT = 9093  # https://learn.microsoft.com/azure/event-hubs/azure-event-hubs-apache-kafka-overview
 OAUTH_NAMES = {"id": "oauth_tenant_id", "client_id": "oauth_client_id", "federated_token_file": "oauth_token_file"}
 
 
@@ -59,6 +60,7 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
             _place(tree, name, value)
     _prepare_tenants(tree, environ)
     _prepare_kafka(tree, environ)
+    _prepare_hub(tree)
     try:
         settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as exc:
@@ -123,6 +125,13 @@ def _prepare_kafka(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
             for variable, setting in WORKLOAD_IDENTITY.items():
                 if variable in environ:
                     group.setdefault(OAUTH_NAMES[setting], environ[variable])
+
+
+def _prepare_hub(tree: dict[str, Any]) -> None:
+    """The Kafka endpoint of a namespace, where no other is named."""
+    hub = tree.get("event_hub")
+    if isinstance(hub, dict) and not hub.get("bootstrap_servers") and (namespace := hub.get("namespace")):
+        hub["bootstrap_servers"] = f"{namespace}:{HUB_PORT}"
 
 
 def _read_secret(name: str, file_name: str) -> str:

@@ -72,7 +72,9 @@ async def _first_trouble(kafka: Connection) -> str | None:
 
 async def _knock(kafka: Connection, host: str, port: int) -> tuple[str | None, list[tuple[str, int]]]:
     """What is wrong at one address, and the addresses that the broker there names."""
-    options = client_options(kafka) | {"request_timeout_ms": ONE_KNOCK_MS}
+    options = client_options(kafka) | {
+        "request_timeout_ms": min(ONE_KNOCK_MS, int(kafka.request_timeout_seconds * 1000))
+    }
     del options["bootstrap_servers"]
     try:
         connection = await create_conn(host, port, **options)

@@ -144,7 +144,7 @@ def exists(name: str, folder: Path) -> bool:
             load(base | {name: value}, None if name == "CALLSTREAM_CONFIG" else file)
         except UserError as error:
             # It is there, and does nothing without the others of its group.
-            if "has no effect while" not in str(error):
+            if "has no effect while" not in str(error) and "must be set" not in str(error):
                 continue
         return True
     return False

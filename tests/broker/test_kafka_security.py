@@ -15,7 +15,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
 
-from service.emulator.making import CallWish
 from service.errors import UserError
 from service.notification import client_state
 from service.settings import Kafka, Secret
@@ -211,23 +210,6 @@ def test_files_that_can_never_work_are_refused_at_start(secured: Secured, tmp_pa
 
         assert sentence in str(caught.value)
         assert caught.value.exit_code == 2
-
-
-async def test_a_message_goes_the_whole_way_over_tls_with_an_account(secured: Secured, prefix: str) -> None:
-    """Notification, fetch, one transaction, published: receiver, lanes and keeper, each client of them signed in."""
-    async with world_of(secured.cluster.bootstrap_servers, prefix) as world:
-        kafka = secured.scram(topic_prefix=prefix, partitions=PARTITIONS, session_timeout_seconds=6)
-        async with world.serving(kafka=kafka):
-
-            async def subscribed() -> bool:
-                return any(world.emulator.world.subscriptions.live())
-
-            await eventually(subscribed, "a subscription is made")
-            ids = [world.emulator.maker.make(CallWish(CONTOSO.id)).id for _ in range(3)]
-            await world.until_published(ids)
-
-        counts = world.emulator.world.delivery.counts
-        assert counts["delivered"] >= 3  # told by notices, not found by looking
 
 
 async def test_a_service_that_is_not_let_in_waits_and_says_why(secured: Secured, prefix: str) -> None:

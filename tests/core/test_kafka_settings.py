@@ -68,6 +68,48 @@ def test_what_fits_is_taken(settings: dict[str, str]) -> None:
     assert kafka(settings).kafka.security_protocol == settings["SECURITY_PROTOCOL"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"HUB": "calls"},
+            "Setting event_hub.hub is calls, so event_hub.namespace and event_hub.tenant_domain must be",
+        ),
+        ({"SASL_PASSWORD": "x"}, "Setting event_hub.sasl_password has no effect while event_hub.hub is not set"),
+        (
+            {"HUB": "calls", "NAMESPACE": "https://calls.example.com/", "TENANT_DOMAIN": "contoso.com"},
+            "Setting event_hub.namespace must be a host name such as calls.servicebus.windows.net.",
+        ),
+        (
+            {"HUB": "calls", "NAMESPACE": "calls.servicebus.windows.net", "TENANT_DOMAIN": "contoso.com"},
+            "event_hub.sasl_mechanism is PLAIN, so event_hub.sasl_username and event_hub.sasl_password must be set",
+        ),
+    ],
+)
+def test_an_event_hub_is_there_whole_or_not_at_all(settings: dict[str, str], sentence: str) -> None:
+    """The hub's own names in each sentence."""
+    with pytest.raises(UserError) as caught:
+        load({f"CALLSTREAM_EVENT_HUB__{name}": value for name, value in settings.items()}, None)
+
+    assert sentence in str(caught.value)
+
+
+def test_an_event_hub_has_the_address_of_its_namespace_and_the_url_that_graph_wants() -> None:
+    """Port 9093 over TLS; the URL letter by letter as Graph documents it."""
+    settings = {
+        "HUB": "calls",
+        "NAMESPACE": "calls.servicebus.windows.net",
+        "TENANT_DOMAIN": "contoso.com",
+        "SASL_USERNAME": "$ConnectionString",
+        "SASL_PASSWORD": "Endpoint=sb://calls.servicebus.windows.net/;SharedAccessKeyName=listen;SharedAccessKey=x",
+    }
+
+    found = load({f"CALLSTREAM_EVENT_HUB__{name}": value for name, value in settings.items()}, None).event_hub
+
+    assert (found.bootstrap_servers, found.security_protocol) == ("calls.servicebus.windows.net:9093", "SASL_SSL")
+    assert found.url == "EventHub:https://calls.servicebus.windows.net/eventhubname/calls?tenantId=contoso.com"
+
+
 def test_a_pods_identity_is_taken_from_its_variables() -> None:
     """Those that the workload identity webhook sets; what the settings say goes before."""
     pod = {"AZURE_CLIENT_ID": "pod", "AZURE_TENANT_ID": "directory", "AZURE_FEDERATED_TOKEN_FILE": "/token"}
@@ -97,10 +139,10 @@ def test_passwords_come_from_files_and_never_show(tmp_path: Path) -> None:
 
 
 def test_every_kafka_client_is_made_with_the_shared_options() -> None:
-    """TLS and SASL hold for each of them; the embedded broker's and the demo's own speak to a broker of their own."""
+    """TLS and SASL hold for each of them; what stands around the service speaks to a broker of its own."""
     strangers = []
     for path in sorted((ROOT / "service").rglob("*.py")):
-        if {"embedded", "demo"} & set(path.parts):
+        if {"embedded", "demo", "emulator"} & set(path.parts):
             continue
         text = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(text)) if "AIOKafka" in text else ():

@@ -21,7 +21,7 @@ from service.graph.subscription import (
     describe_error,
     interpret,
 )
-from service.upkeep import is_due, judge_conflict, next_wait, plan, wish
+from service.upkeep import hub_wish, is_due, judge_conflict, next_wait, plan, wish
 
 NOW = 1_790_000_000.0
 ID = "5d0c6f6e-95d4-4d0a-8a55-0f3a7c1b2e90"
@@ -179,6 +179,42 @@ def test_lifetime_stays_inside_what_graph_allows() -> None:
 def test_what_stands_in_the_way_is_judged_by_its_url(existing: Subscription, expected: str) -> None:
     """Only what posts to our own host may be deleted."""
     assert judge_conflict(existing, WANTED) == expected
+
+
+HUB_URL = "EventHub:https://calls.servicebus.windows.net/eventhubname/calls?tenantId=contoso.com"
+
+
+def hub_subscription(**changes: Any) -> Subscription:
+    return subscription(**{"notification_url": HUB_URL, "lifecycle_notification_url": HUB_URL, **changes})
+
+
+def test_a_subscription_to_the_event_hub_is_known_by_its_whole_url() -> None:
+    """Ours is kept; of older keys only while nobody can tell, since the URL cannot hold the key's number."""
+    one_key = hub_wish(HUB_URL, "", "k1.only", 4230, made=None)
+    several = hub_wish(HUB_URL, "", "k2.new", 4230, made="")
+    hidden, other = hub_subscription(), hub_subscription(notification_url=HUB_URL.replace("calls?", "other?"))
+
+    assert (one_key.new("x").notification_url, one_key.new("x").lifecycle_notification_url) == (HUB_URL, HUB_URL)
+    assert plan([hidden, other], one_key).keep == hidden
+    assert plan([hidden, other], one_key).delete == ()
+    assert plan([hidden], several).delete == (hidden,)
+    assert plan([hidden], hub_wish(HUB_URL, "", "k2.new", 4230, made=hidden.id)).keep == hidden
+    assert plan([hub_subscription(client_state="k2.new")], several).delete == ()
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [
+        (hub_subscription(), "adopt"),
+        (hub_subscription(lifecycle_notification_url="https://calls.example.com/lifecycle"), "replace"),
+        (hub_subscription(notification_url=HUB_URL.replace("calls?", "other?")), "leave"),
+        (subscription(), "replace"),
+        (subscription(notification_url="https://elsewhere.example.com/notifications"), "leave"),
+    ],
+)
+def test_a_hub_takes_the_place_of_what_was_posted_before(existing: Subscription, expected: str) -> None:
+    """A subscription that posts to our public address is ours too; another hub is somebody else's."""
+    assert judge_conflict(existing, hub_wish(HUB_URL, "https://calls.example.com/", "k1.only", 4230, None)) == expected
 
 
 def test_waits_grow_and_respect_what_was_asked() -> None:

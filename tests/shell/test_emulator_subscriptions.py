@@ -35,6 +35,25 @@ async def test_a_subscription_is_created_after_both_handshakes() -> None:
         assert hook.handshakes[0].content_type == "text/plain"
 
 
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("EventHub:https://calls.servicebus.windows.net/eventhubname/calls?tenantId=contoso.com", "ValidationError"),
+        ("EventHub:https://vault.vault.azure.net/secrets/calls?tenantId=contoso.com", "BadRequest"),
+        ("EventHub:https://calls.servicebus.windows.net/eventhubname/calls", "BadRequest"),
+        ("EventHub:https://calls.example.com/eventhubname/calls?tenantId=contoso.com", "BadRequest"),
+    ],
+)
+async def test_a_hub_that_graph_cannot_write_into_makes_no_subscription(url: str, code: str) -> None:
+    """400: the first is of the right form and nobody's; the others are not of the form with roles."""
+    async with emulated() as client, subscriber() as hook:
+        body = subscription(hook.url, client.emulator.world.clock, notificationUrl=url, lifecycleNotificationUrl=url)
+        answer = await client.post(PATH, body)
+
+        assert (answer.status, answer.json["error"]["code"]) == (400, code)
+        assert list(client.emulator.world.subscriptions.live()) == []
+
+
 async def test_a_query_string_survives_the_handshake() -> None:
     """The token is appended with `&`."""
     async with emulated() as client, subscriber() as hook:

@@ -1,0 +1,229 @@
+"""Notifications through an event hub: a topic of a real broker, reached over TLS with an account, stands in for it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from prometheus_client import CollectorRegistry
+
+from service.app import running
+from service.clock import Clock
+from service.demo.watch import Watch
+from service.emulator.making import CallWish
+from service.emulator.options import DeliveryOptions, HubOptions
+from service.hub import HubReader
+from service.metrics import Metrics
+from service.notification import Gatekeeper, LifecycleEvent, Notification
+from service.settings import EventHub, Receiver, Secret
+from service.store import StoreUnavailable
+from service.stream.topics import Topics
+from tests.broker.lane_bench import PARTITIONS, eventually
+from tests.broker.security_fixture import PASSWORD, USER, Secured, all_closed, secured
+from tests.broker.test_reconcile import CONTOSO, world_of
+from tests.shell.test_receiver import KEY, TENANT
+from tests.shell.test_receiver import item as good_item
+
+__all__ = ["all_closed", "secured"]
+
+NAMESPACE = "calls.servicebus.windows.net"
+HUB_PARTITIONS = 3
+
+
+def hub_settings(secured: Secured, prefix: str, **more: Any) -> EventHub:
+    """As an event hub of Azure is reached: SASL_SSL, PLAIN."""
+    return EventHub(
+        hub=f"{prefix}-hub",
+        namespace=NAMESPACE,
+        tenant_domain="contoso.example",
+        consumer_group=f"{prefix}-readers",
+        bootstrap_servers=secured.cluster.servers("SCRAM"),
+        ca_file=secured.file("ca"),
+        sasl_mechanism="PLAIN",
+        sasl_username=USER,
+        sasl_password=Secret(PASSWORD),
+        session_timeout_seconds=6,
+        **more,
+    )
+
+
+@pytest.fixture
+async def hub(secured: Secured, prefix: str, all_closed: None) -> EventHub:
+    """A new hub."""
+    settings = hub_settings(secured, prefix, request_timeout_seconds=2.0)
+    admin = AIOKafkaAdminClient(bootstrap_servers=secured.cluster.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(settings.hub, HUB_PARTITIONS, 1)])
+    await admin.close()
+    return settings
+
+
+async def write(secured: Secured, hub: EventHub, *bodies: bytes) -> None:
+    """Events as anybody who may send can write them."""
+    async with AIOKafkaProducer(bootstrap_servers=secured.cluster.bootstrap_servers) as producer:
+        for body in bodies:
+            await producer.send_and_wait(hub.hub, body)
+
+
+def collection(*items: Any) -> bytes:
+    return json.dumps({"value": items}).encode()
+
+
+@dataclass
+class Shelf:
+    """A store that remembers; it can refuse, or end the reader that uses it."""
+
+    held: list[Notification | LifecycleEvent]
+    refusals: int = 0
+    kill: str = ""
+
+    async def store(self, notifications: Sequence[Notification], events: Sequence[LifecycleEvent]) -> None:
+        if self.kill == "before":
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("no")
+        self.held += [*notifications, *events]
+        if self.kill == "after":
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+
+    def calls(self) -> list[str]:
+        return [one.call_id for one in self.held if isinstance(one, Notification)]
+
+
+@dataclass
+class Reading:
+    """A running reader."""
+
+    reader: HubReader
+    task: "asyncio.Task[None]"
+    metrics: Metrics
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"callstream_{name}", labels) or 0.0
+
+
+@asynccontextmanager
+async def reading(hub: EventHub, shelf: Shelf) -> AsyncIterator[Reading]:
+    metrics = Metrics(CollectorRegistry())
+    gatekeeper = Gatekeeper({TENANT: "contoso"}, {1: KEY})
+    reader = HubReader(hub, gatekeeper, shelf, metrics, Clock())
+    async with running(reader.run(), "event hub") as task:
+        yield Reading(reader, task, metrics)
+
+
+async def until(claim: Any, what: str) -> None:
+    async def holds() -> bool:
+        return bool(claim())
+
+    await eventually(holds, what)
+
+
+def call(number: int) -> str:
+    return f"a1f3c7d2-0b64-4a0e-9d0f-{number:012d}"
+
+
+async def test_calls_told_through_a_hub_are_published_whole(secured: Secured, prefix: str, hub: EventHub) -> None:
+    """Subscription of the EventHub form, probe, duplicates, no public address, TLS and accounts; the judge agrees."""
+    servers = secured.cluster.bootstrap_servers
+    delivery = DeliveryOptions(duplicate_share=0.3, reorder_seconds=1.0)
+    emulated = HubOptions(NAMESPACE, hub.hub, servers)
+    async with world_of(servers, prefix, hubs=(emulated,), delivery=delivery) as world:
+        receiver = Receiver(host="127.0.0.1", port=0)
+        kafka = secured.scram(topic_prefix=prefix, partitions=PARTITIONS, session_timeout_seconds=6)
+        topics, seen = Topics(prefix), Watch(servers, Topics(prefix), PARTITIONS, lambda _: None)
+        async with world.serving(kafka=kafka, event_hub=hub, receiver=receiver) as service:
+            live = world.emulator.world.subscriptions.live
+            await until(lambda: any(live()), "a subscription is made")
+            [subscription] = live()
+            assert subscription.notification_url == subscription.lifecycle_url == hub.url
+            ids = [world.emulator.maker.make(CallWish(CONTOSO.id, kind="group")).id for _ in range(4)]
+            await world.until_published(ids)
+            value = service.metrics.registry.get_sample_value
+            assert value("callstream_hub_events_total", {"outcome": "probe"}) == 2
+            assert value("callstream_notifications_stored_total") >= 4
+            assert value("callstream_hub_lag_events") == 0
+            async with running(seen.run(), "watch"):
+                await until(lambda: seen.events and not seen.verdict(world.emulator.store).lost, topics.calls)
+        verdict = seen.verdict(world.emulator.store)
+
+    assert verdict.is_right, verdict.problems
+    assert verdict.calls == 4
+
+
+async def test_what_is_no_notification_of_ours_is_counted_and_passed_over(secured: Secured, hub: EventHub) -> None:
+    """Forged, foreign, broken and probing events; good items beside them are kept, and the sums hold."""
+    na = dict.fromkeys(("subscriptionId", "clientState", "resource", "resourceData", "tenantId"), "NA")
+    probe = na | {"changeType": "Validation: Testing client application reachability for subscription Request-Id: 1"}
+    await write(
+        secured,
+        hub,
+        b"not json",
+        b"[]",
+        collection(probe),
+        json.dumps(probe).encode(),
+        collection(good_item(call(1)), good_item(call(2), clientState="forged"), good_item(call(3), tenantId=call(9))),
+        collection(good_item(call(4), resource="users/1"), 7),
+        collection(good_item(call(5))),
+    )
+    shelf = Shelf([])
+    async with reading(hub, shelf) as run:
+        await until(lambda: run.count("notifications_received_total") == 6, "all are judged")
+
+        assert sorted(shelf.calls()) == [call(1), call(5)]
+        assert all(one.source == "eventhub" for one in shelf.held if isinstance(one, Notification))
+        outcomes = {
+            one: run.count("hub_events_total", outcome=one) for one in ("probe", "not_json", "not_a_collection")
+        }
+        assert outcomes == {"probe": 2, "not_json": 1, "not_a_collection": 1}
+        refused = [
+            run.count("notifications_refused_total", reason=one) for one in ("client_state", "tenant", "resource")
+        ]
+        assert [*refused, run.count("notifications_refused_total", reason="malformed")] == [1, 1, 1, 1]
+        assert run.count("notifications_stored_total") == 2
+        assert run.reader.trouble() is None
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_reader_that_dies_loses_nothing(secured: Secured, hub: EventHub, moment: str) -> None:
+    """Right before Kafka has the items and right after, offsets uncommitted: the next reader reads them again."""
+    await write(secured, hub, *(collection(good_item(call(number))) for number in range(6)))
+    shelf = Shelf([], kill=moment)
+    async with reading(hub, shelf) as run:
+        await asyncio.wait({run.task})
+    stored_then = set(shelf.calls())
+    shelf.kill, shelf.refusals = "", 1  # and Kafka is away for a moment, too
+    async with reading(hub, shelf) as run:
+        await until(lambda: run.count("notifications_stored_total") == 6, "all are stored again")
+
+    assert bool(stored_then) == (moment == "after")
+    assert set(shelf.calls()) == {call(number) for number in range(6)}
+
+
+async def test_a_hub_that_goes_away_is_read_again_when_it_is_back(secured: Secured, hub: EventHub) -> None:
+    """Readiness says why meanwhile; nothing is read twice or missed."""
+    wrong = msgspec.structs.replace(hub, sasl_password=Secret("a wrong one"))
+    shelf = Shelf([])
+    async with reading(wrong, shelf) as run:
+        await until(lambda: "set event_hub.sasl_username" in (run.reader.trouble() or ""), "it says what to change")
+        assert not run.task.done()
+    async with reading(hub, shelf) as run:
+        await until(lambda: run.reader.trouble() is None, "the hub is read")
+        broker = secured.cluster.brokers[0]
+        broker.pause()
+        try:
+            await until(lambda: run.reader.trouble() is not None, "the loss is noticed")
+        finally:
+            broker.resume()
+        await write(secured, hub, *(collection(good_item(call(number))) for number in range(3)))
+        await until(lambda: len(shelf.held) >= 3, "what came later is read")
+
+        assert sorted(shelf.calls()) == [call(number) for number in range(3)]
