@@ -21,7 +21,8 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; } p { margin: .3rem 0; }
 ul.bad { border-left: 4px solid var(--bad); padding: .2rem 0 .2rem 1.6rem; } ul.bad li { margin: .2rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .2rem 1.4rem .2rem 0; text-align: left; vertical-align: top; }
-th { color: var(--dim); font-weight: 500; } th.n, td.n { text-align: right; } tr.all td { font-weight: 600; }
+th { color: var(--dim); font-weight: 500; } tr.all td { font-weight: 600; }
+th, td { white-space: nowrap; } th.n, td.n { text-align: right; }
 """
 COLUMNS = {"set_aside": "set aside"}
 
@@ -120,7 +121,7 @@ def _tenants(status: Mapping[str, Any]) -> list[Safe]:
     for name, tenant in (status.get("tenants") or {}).items():
         standing, wait = (subscriptions or {}).get(name), waiting.get(name)
         expires = (standing or {}).get("expires")
-        kept: Any = _tag("span", "not known here", css="dim")
+        kept: Any = _tag("span", "not known here" if subscriptions is None else "not looked at yet", css="dim")
         if standing:
             text = f"until {_moment(expires)}" if expires else "none"
             kept = _tag("span", text, css="bad" if standing["error"] or not expires else "good")

@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[2]
 TENANT = TenantOptions()
 # Far above what is needed: machines are shared and noisy.
 SECONDS = 90.0
+PROGRAMS = ("bash", "curl", "openssl")
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 STAND_INS = {
     "az": 'exec "{python}" -m tests.blackbox.connect.azure_cli "$@"',
@@ -111,6 +112,9 @@ class Place:
 @asynccontextmanager
 async def place(folder: Path, az: str | None = None, **environment: str) -> AsyncIterator[Place]:
     """An emulated Graph over TLS whose administrator has done nothing yet, and a folder with the stand-ins."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not installed")
     with tls_folder(folder / "tls", []) as laid_out:
         options = EmulatorOptions(
             port=0,

@@ -186,6 +186,23 @@ def test_the_pods_use_settings_that_exist(manifests: list[dict[str, Any]], tmp_p
         assert source["configMapRef"]["name"] == config["metadata"]["name"]
 
 
+def test_the_secret_that_the_documents_make_has_every_key(tmp_path: Path) -> None:
+    """docs/connect.md's line, without a cluster, of the files that the README's lines have made."""
+    [line] = re.findall(r"^kubectl create secret .*$", (ROOT / "docs/connect.md").read_text(), re.MULTILINE)
+    example = read_yaml("k8s/secret.example.yaml")
+    for name in example["stringData"]:
+        (tmp_path / name).write_text("made by a line of the README\n")
+    words = [program("kubectl"), *line.split()[1:], "--dry-run=client", "--output=yaml"]
+    made = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    secret = yaml.safe_load(made.stdout)
+
+    assert secret["metadata"]["name"] == example["metadata"]["name"]
+    assert secret["data"].keys() == example["stringData"].keys()
+    for name in example["stringData"]:
+        assert f"> {name}" in (ROOT / "README.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def with_workload_identity(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What an overlay makes of the base and the component, as a user's would."""
