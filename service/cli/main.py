@@ -124,11 +124,18 @@ def decode(
 @app.command()
 def topics(
     check: Annotated[bool, typer.Option("--check", help="Create nothing; exit 1 when something differs.")] = False,
+    acls: Annotated[
+        str | None,
+        typer.Option(help="A principal such as User:callstream: only print what kafka-acls.sh is to be told."),
+    ] = None,
+    role: Annotated[str, typer.Option(help="With --acls: receive, work, keep.")] = "receive,work,keep",
     config: ConfigFile = None,
 ) -> None:
     """Creates the missing topics and says what differs from what the service needs."""
-    from service.cli.topics import topics_command
+    from service.cli.topics import acls_command, topics_command
 
+    if acls is not None:
+        raise typer.Exit(acls_command(acls, role, config))
     _wait(topics_command(check, config))
 
 

@@ -1,13 +1,16 @@
-"""`callstream topics`: creates or checks the topics, says what differs."""
+"""`callstream topics`: creates or checks the topics, says what differs; or the ACLs that they need."""
 
+import re
 from pathlib import Path
 
 import typer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from service.cli.common import answering, quiet_kafka, settings_of
-from service.settings import Kafka
+from service.errors import UserError
+from service.settings import ROLES, Kafka
 from service.stream.connect import client_options, close
+from service.stream.rights import CREATE, as_command, merged, rights_of
 from service.stream.topics import TopicReport, Topics, ensure
 
 
@@ -27,6 +30,24 @@ async def topics_command(check: bool, config: Path | None) -> int:
             said = f"ok, {_partitions(spec.partitions)}"
         typer.echo(f"{spec.name:40} {said}")
     return 1 if differing else 0
+
+
+def acls_command(principal: str, roles: str, config: Path | None) -> int:
+    """Prints what `kafka-acls.sh` is to be told, a line each; `UserError` for what is no principal or role."""
+    if not re.fullmatch(r"[A-Za-z]+:\S+", principal):
+        raise UserError(f"--acls takes a principal such as User:callstream, not {principal!r}.")
+    settings = settings_of(config)
+    chosen = [role.strip() for role in roles.split(",")]
+    if settings.kafka.create_topics:
+        chosen.append(CREATE)
+    topics = Topics.of(settings)
+    try:
+        rights = merged(right for role in chosen for right in rights_of(role, topics))
+    except KeyError as unknown:
+        raise UserError(f"Role {unknown} is unknown; roles are {', '.join(ROLES)}.") from None
+    for right in rights:
+        typer.echo(as_command(right, principal))
+    return 0
 
 
 def _partitions(count: int) -> str:

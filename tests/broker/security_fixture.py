@@ -8,7 +8,7 @@ import base64
 import datetime as dt
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,24 @@ import jwt
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.embedded import Cluster, Listener, Security, TokenKeys, embedded_kafka, prepare_fast_start
 from service.emulator.tls import CLIENT, Authority, make_authority
 from service.settings import Kafka, Secret
+from service.stream.rights import Right
 
 USER, PASSWORD = "callstream", "the-password-of-callstream"
 CLIENT_ID, CLIENT_SECRET = "callstream-client", "a secret: with % signs"
 ISSUER, AUDIENCE, SCOPE = "https://login.example.com", "kafka", "kafka/.default"
 SECONDS = 30.0
+ROLES = ("receive", "work", "keep")  # accounts of these names, each to be given what the role needs
+# Kafka's numbers of kinds, patterns and operations (org.apache.kafka.common.resource, .acl).
+KINDS = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
+LITERAL, PREFIXED, ALLOW = 3, 4, 3
+OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 SASL = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
@@ -120,9 +128,9 @@ def security(folder: Path) -> Security:
             Listener("OPEN", "SASL_PLAINTEXT", mechanisms=("SCRAM-SHA-512",)),
             Listener("OAUTH", "SASL_SSL", good, mechanisms=("OAUTHBEARER",)),
         ],
-        users={USER: PASSWORD},
+        users=dict.fromkeys((USER, *ROLES), PASSWORD),
         tokens=TokenKeys((folder / "keys.json").as_uri(), ISSUER, AUDIENCE),
-        authorizer=False,
+        authorizer=True,
     )
 
 
@@ -130,6 +138,22 @@ def jwk(key: rsa.RSAPrivateKey) -> dict[str, Any]:
     """The public half as a login publishes it."""
     public: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     return public | {"kid": "1", "alg": "RS256", "use": "sig"}
+
+
+async def allow(secured: Secured, user: str, rights: Iterable[Right]) -> None:
+    """Grants what is listed and nothing else; as the plain listener's client, who may."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=secured.cluster.bootstrap_servers)
+    await admin.start()
+    try:
+        for right in rights:
+            for operation in right.operations:
+                pattern = PREFIXED if right.is_prefix else LITERAL
+                resource = (KINDS[right.kind], right.name, pattern)
+                request = CreateAclsRequest(*resource, f"User:{user}", "*", OPERATIONS[operation], ALLOW)
+                answer = await admin._send_request(request)
+                assert answer.creation_responses[0][0] == 0, answer
+    finally:
+        await admin.close()
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,11 @@ from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, Notification
 from service.settings import EventHub, Receiver, Secret
 from service.store import StoreUnavailable
+from service.stream.rights import Right, merged, rights_of
 from service.stream.topics import Topics
 from tests.broker.lane_bench import PARTITIONS, eventually
-from tests.broker.security_fixture import PASSWORD, USER, Secured, all_closed, secured
+from tests.broker.security_fixture import PASSWORD, ROLES, USER, Secured, all_closed, allow, secured
+from tests.broker.test_receiver_kafka import create_topics
 from tests.broker.test_reconcile import CONTOSO, world_of
 from tests.shell.test_receiver import KEY, TENANT
 from tests.shell.test_receiver import item as good_item
@@ -61,6 +63,9 @@ async def hub(secured: Secured, prefix: str, all_closed: None) -> EventHub:
     await admin.start()
     await admin.create_topics([NewTopic(settings.hub, HUB_PARTITIONS, 1)])
     await admin.close()
+    await allow(
+        secured, USER, [Right("topic", settings.hub, ("Read",)), Right("group", settings.consumer_group, ("Read",))]
+    )
     return settings
 
 
@@ -132,22 +137,37 @@ def call(number: int) -> str:
 
 
 async def test_calls_told_through_a_hub_are_published_whole(secured: Secured, prefix: str, hub: EventHub) -> None:
-    """Subscription of the EventHub form, probe, duplicates, no public address, TLS and accounts; the judge agrees."""
+    """Subscription of the EventHub form, probe, duplicates, no public address, the judge agrees.
+
+    Three processes, each with an account of its own that may do what its role needs and nothing else.
+    """
     servers = secured.cluster.bootstrap_servers
     delivery = DeliveryOptions(duplicate_share=0.3, reorder_seconds=1.0)
     emulated = HubOptions(NAMESPACE, hub.hub, servers)
     async with world_of(servers, prefix, hubs=(emulated,), delivery=delivery) as world:
         receiver = Receiver(host="127.0.0.1", port=0)
-        kafka = secured.scram(topic_prefix=prefix, partitions=PARTITIONS, session_timeout_seconds=6)
         topics, seen = Topics(prefix), Watch(servers, Topics(prefix), PARTITIONS, lambda _: None)
-        async with world.serving(kafka=kafka, event_hub=hub, receiver=receiver) as service:
+        await create_topics(world.settings.kafka)
+        async with AsyncExitStack() as stack:
+            services = {}
+            for role in ROLES:
+                await allow(secured, role, merged(rights_of(role, topics)))
+                kafka = secured.scram(
+                    topic_prefix=prefix,
+                    partitions=PARTITIONS,
+                    session_timeout_seconds=6,
+                    sasl_username=role,
+                    create_topics=False,
+                )
+                changes = {"kafka": kafka, "event_hub": hub, "receiver": receiver}
+                services[role] = await stack.enter_async_context(world.serving(role, **changes))
             live = world.emulator.world.subscriptions.live
             await until(lambda: any(live()), "a subscription is made")
             [subscription] = live()
             assert subscription.notification_url == subscription.lifecycle_url == hub.url
             ids = [world.emulator.maker.make(CallWish(CONTOSO.id, kind="group")).id for _ in range(4)]
             await world.until_published(ids)
-            value = service.metrics.registry.get_sample_value
+            value = services["receive"].metrics.registry.get_sample_value
             assert value("callstream_hub_events_total", {"outcome": "probe"}) == 2
             assert value("callstream_notifications_stored_total") >= 4
             assert value("callstream_hub_lag_events") == 0
