@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from service.emulator.limits import Counters
 from tests.kafka_fixture import kafka, kafka_packages, prefix
 
 __all__ = ["kafka", "kafka_packages", "no_leaked_tasks", "prefix"]
@@ -27,6 +29,23 @@ def _kafka_speaks_as_before() -> Iterator[None]:
     yield
     logger.setLevel(level)
     loop_logger.filters[:] = filters
+
+
+@pytest.fixture(autouse=True)
+def _limits_of_graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No emulator of any test ever sees one of Graph's limits passed, unless the test says that it means to."""
+    opened: list[Counters] = []
+    make = Counters.__init__
+
+    def remember(counters: Counters, *given: Any) -> None:
+        make(counters, *given)
+        opened.append(counters)
+
+    monkeypatch.setattr(Counters, "__init__", remember)
+    yield
+    passed = [counters.report() for counters in opened if not counters.is_kept]
+
+    assert bool(passed) == bool(request.node.get_closest_marker("passes_limits")), passed
 
 
 @pytest_asyncio.fixture

@@ -124,6 +124,11 @@ async def get_limits(request: web.Request) -> web.StreamResponse:
     return json_reply(world(request).counters.report())
 
 
+async def get_subscriptions(request: web.Request) -> web.StreamResponse:
+    """Every subscription there ever was, from when to when."""
+    return json_reply({"value": [life.show() for life in world(request).subscriptions.lives]})
+
+
 async def post_fault(request: web.Request) -> web.StreamResponse:
     """Adds a rule: 201."""
     here = world(request)
@@ -222,6 +227,7 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/emulator/status", get_status),
         web.get("/emulator/limits", get_limits),
+        web.get("/emulator/subscriptions", get_subscriptions),
         web.get("/emulator/calls", get_calls),
         web.post("/emulator/calls", post_calls),
         web.get("/emulator/calls/{id}", get_call),

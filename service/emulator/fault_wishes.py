@@ -1,5 +1,6 @@
 """What may be scripted: kinds of traffic, actions, the fields of each; and from a fault's JSON form to its rule."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ PAGED = ("sessions", "participants", "list")
 STATUSES = (400, 401, 403, 404, 410, 429, 500, 502, 503, 504, 509)
 RETRY_AFTER_FORMS = ("seconds", "date")
 COMMON = frozenset({"kind", "action", "count", "probability", "forSeconds", "afterSeconds", "tenantId"})
-OF_REQUESTS = frozenset({"callId", "page"})
+OF_REQUESTS = frozenset({"callId", "page", "method"})
+METHODS = ("GET", "POST", "PATCH", "DELETE")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ ACTIONS = {
     "status": Action(REQUESTS, frozenset({"status", "retryAfter", "retryAfterForm"})),
     "not-ready": Action(OF_A_CALL, frozenset({"seconds"}), 7200.0),
     "hang": Action(REQUESTS, frozenset({"seconds"}), 3600.0),
+    "hold": Action(REQUESTS, frozenset({"seconds"}), 3600.0),
     "drip": Action(REQUESTS, frozenset({"seconds"}), 5.0),
     "close": Action(REQUESTS),
     "cut": Action(REQUESTS),
@@ -73,6 +76,7 @@ class Rule:
     """None: never."""
     call_id: str = ""
     tenant_id: str = ""
+    method: str = ""
     page: int = 0
     """Of a collection, from 1; a record with what it expands is page 1 of each."""
     status: int = 0
@@ -87,6 +91,9 @@ class Rule:
     """How often it will still act; None: always."""
     probability: float = 1.0
     acted: int = 0
+    waiting: int = 0
+    """Requests that it lets stand now: `hang` before their effect, `hold` after it."""
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
     wish: dict[str, Any] = field(default_factory=dict)
 
     def is_in_force(self, now: float) -> bool:
@@ -96,7 +103,7 @@ class Rule:
     def show(self, now: float) -> dict[str, Any]:
         """As the control site shows it: what was asked for, and how it stands."""
         shown: dict[str, Any] = {**self.wish, "id": self.id, "action": self.action, "acted": self.acted}
-        shown |= {"left": self.left, "inForce": self.is_in_force(now)}
+        shown |= {"left": self.left, "inForce": self.is_in_force(now), "waiting": self.waiting}
         return shown
 
 
@@ -120,6 +127,7 @@ def read_fault(wish: Mapping[str, Any], rule_id: int, now: float) -> Rule:
         ends_at=None if lasts is None else now + after + lasts,
         call_id=_text(wish, "callId").lower(),
         tenant_id=_text(wish, "tenantId").lower(),
+        method=_text(wish, "method"),
         page=wish.get("page") or 0,
         status=wish.get("status") or 0,
         retry_after=_number(wish, "retryAfter"),
@@ -159,6 +167,7 @@ def _check_fields(wish: Mapping[str, Any], name: str, action: Action, kinds: tup
     is_status_needed = name == "status" or (name == "html" and wish.get("status") is not None)
     is_known = wish.get("status") in STATUSES
     _require(not is_status_needed or is_known, f"status must be one of {', '.join(map(str, STATUSES))}")
+    _require(wish.get("method") in (None, *METHODS), f"method must be one of {', '.join(METHODS)}")
     form = wish.get("retryAfterForm", "seconds")
     _require(form in RETRY_AFTER_FORMS, f"retryAfterForm must be one of {', '.join(RETRY_AFTER_FORMS)}")
     for field_name in ("count", "page"):

@@ -4,6 +4,7 @@ Rules are asked in the order they were added. The first that matches a request a
 notification adds up. Probabilities come from one seeded generator, so that a run can be repeated.
 """
 
+import asyncio
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ class Occasion:
     tenant_id: str = ""
     call_id: str = ""
     page: int = 1
+    method: str = ""
     age_seconds: float | None = None
     """Since the call was first made; None where there is no such call."""
 
@@ -49,7 +51,10 @@ class Faults:
         return rule
 
     def remove(self, rule_id: int | None = None) -> int:
-        """Takes away one rule, or all; how many went."""
+        """Takes away one rule, or all; how many went. Requests that it let stand go on."""
+        for rule in self.rules:
+            if rule_id in (None, rule.id):
+                rule.removed.set()
         kept = [rule for rule in self.rules if rule_id is not None and rule.id != rule_id]
         gone, self.rules = len(self.rules) - len(kept), kept
         return gone
@@ -99,12 +104,25 @@ class ShownClock(Clock):
         """Unix time, wrong by as much as is scripted; it jumps when a fault of the clock begins or ends."""
         return self._own.now() + self._faults.skew_seconds()
 
+    async def sleep(self, seconds: float) -> None:
+        """As the emulator's own clock; so do all waits."""
+        await self._own.sleep(seconds)
+
+    def real_seconds(self, seconds: float) -> float:
+        """As the emulator's own clock."""
+        return self._own.real_seconds(seconds)
+
+    def timeout(self, seconds: float) -> asyncio.Timeout:
+        """As the emulator's own clock."""
+        return self._own.timeout(seconds)
+
 
 def _matches(rule: Rule, occasion: Occasion) -> bool:
     return (
         occasion.kind in rule.kinds
         and rule.call_id in ("", occasion.call_id.lower())
         and rule.tenant_id in ("", occasion.tenant_id.lower())
+        and rule.method in ("", occasion.method)
         and rule.page in (0, occasion.page)
         and (rule.action != "not-ready" or (occasion.age_seconds is not None and occasion.age_seconds < rule.seconds))
     )

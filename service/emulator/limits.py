@@ -1,6 +1,7 @@
 """Graph's request limits, counted strictly in sliding windows (graph-contract 9.1): who goes over gets 429.
 
-Refused requests count too, as Graph says: a client that does not wait stays throttled.
+Refused requests count too, as Graph says: a client that does not wait stays throttled. On a clock so fast that a
+machine could not fill a window the window is longer (`Limits.least_real_seconds`): that is stricter, never milder.
 """
 
 import math
@@ -45,6 +46,7 @@ class Counters:
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
+        self.window_seconds = max(limits.window_seconds, limits.least_real_seconds * clock.speed)
         self._last_sweep = clock.now()
         self.scopes = {
             "app": Scope(limits.app),
@@ -63,8 +65,7 @@ class Counters:
             keys["record"] = f"{tenant_id}/{record_id.lower()}"
         if is_list:
             keys["list"] = both
-        window = self._limits.window_seconds
-        waits = [self.scopes[name].count(key, now, window) for name, key in keys.items()]
+        waits = [self.scopes[name].count(key, now, self.window_seconds) for name, key in keys.items()]
         self._sweep(now)
         if max(waits) > 0 and self._limits.enforced:
             raise too_many_requests(max(1, math.ceil(max(waits))))
@@ -74,7 +75,7 @@ class Counters:
         return {
             name: {
                 "limit": scope.limit,
-                "windowSeconds": self._limits.window_seconds,
+                "windowSeconds": self.window_seconds,
                 "requests": scope.requests,
                 "highest": scope.highest,
                 "highestKey": scope.highest_key,
@@ -83,11 +84,16 @@ class Counters:
             for name, scope in self.scopes.items()
         }
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether nobody ever went above any limit, or limits are only counted."""
+        return not self._limits.enforced or not any(scope.throttled for scope in self.scopes.values())
+
     def _sweep(self, now: float) -> None:
         """Forgets records nobody asked for lately, so that a long run does not grow."""
-        if now - self._last_sweep < 3 * self._limits.window_seconds:
+        if now - self._last_sweep < 3 * self.window_seconds:
             return
         self._last_sweep = now
-        oldest = now - self._limits.window_seconds
+        oldest = now - self.window_seconds
         for scope in self.scopes.values():
             scope.windows = {key: seen for key, seen in scope.windows.items() if seen and seen[-1] > oldest}

@@ -1,6 +1,7 @@
 """Carries out a scripted fault on the wire: wrong statuses, silence, cut and crawling bodies, answers made wrong."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import Callable
 from email.utils import formatdate
@@ -39,7 +40,9 @@ async def answer(request: web.Request, visit: Visit, handler: Handler) -> web.St
     here = world(request)
     call = here.store.find(visit.tenant_id or None, visit.call_id) if visit.call_id else None
     age = None if call is None else here.clock.now() - call.versions[0].created_at
-    rule = here.faults.strike(Occasion(visit.kind, visit.tenant_id, visit.call_id, visit.page, age))
+    rule = here.faults.strike(
+        Occasion(visit.kind, visit.tenant_id, visit.call_id, visit.page, request.method, age_seconds=age)
+    )
     if rule is None:
         response = await handler(request)
     else:
@@ -63,13 +66,37 @@ async def misbehave(rule: Rule, request: web.Request, handler: Handler) -> web.S
         case "close":
             return await _close(request)
         case "hang":
-            await world(request).clock.sleep(rule.seconds)
+            await _stand(rule, request)
+        case "hold":
+            return await _held(rule, request, handler)
         case "short-token":
             world(request).tokens.lifetime_of_next(rule.seconds)
         case "new-version":
             _make_version(request)
     whole = await handler(request)
     return await _spoilt(rule, request, whole)
+
+
+async def _held(rule: Rule, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The right answer, a refusal too, some time after it was made and had its effect."""
+    try:
+        held = await handler(request)
+    except Refusal:
+        await _stand(rule, request)
+        raise
+    await _stand(rule, request)
+    return held
+
+
+async def _stand(rule: Rule, request: web.Request) -> None:
+    """Until the rule is taken away, at most its seconds. The client going away cancels it."""
+    rule.waiting += 1
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with world(request).clock.timeout(rule.seconds):
+                await rule.removed.wait()
+    finally:
+        rule.waiting -= 1
 
 
 async def _spoilt(rule: Rule, request: web.Request, whole: web.StreamResponse) -> web.StreamResponse:

@@ -67,6 +67,9 @@ class Limits:
     record: int = 40
     list: int = 40
     window_seconds: float = 20.0
+    least_real_seconds: float = 0.1
+    """No window is shorter than this on the machine's own clock: at 5,000 times its speed 20 s are 4 ms, in which
+    nobody can ask 40 times. Who keeps a limit in a longer window keeps it in every shorter one within."""
     enforced: bool = True
     """False only counts: nothing is answered with 429."""
 

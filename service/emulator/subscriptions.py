@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from service.clock import Clock, from_iso, iso
 from service.emulator import hubs
+from service.emulator.lives import Life, Lives
 from service.emulator.options import EmulatorOptions
 from service.emulator.refusals import Refusal, bad_request, forbidden, not_found
 from service.emulator.statefile import State
@@ -111,14 +112,18 @@ class Subscriptions:
         self._tenants = tenants
         self._state = state
         self._all: dict[str, Subscription] = {}
+        self.lives = Lives()
+        """Of all that ever were."""
 
     def restore(self, one: Subscription) -> None:
         """As the state file has it; a later frame of the same id replaces an earlier one."""
         self._all[one.id] = one
+        self.lives.begin(_life(one))
 
     def forget(self, subscription_id: str) -> None:
         """It was deleted."""
         self._all.pop(subscription_id, None)
+        self.lives.delete(subscription_id, self._clock.now())
 
     def live(self) -> Iterator[Subscription]:
         """Those in force now; expired ones are forgotten on the way."""
@@ -177,6 +182,7 @@ class Subscriptions:
         )
         self._all[one.id] = one
         self._authorize(one)
+        self.lives.begin(_life(one))
         return one
 
     def check_change(self, principal: Principal, subscription_id: str, body: Mapping[str, Any]) -> Subscription:
@@ -197,8 +203,10 @@ class Subscriptions:
     def change(self, one: Subscription, body: Mapping[str, Any]) -> None:
         """Renews, moves, or both; renewing authorizes again (graph-contract 4)."""
         if "expirationDateTime" in body:
-            one.expires_at = read_expiration(body, self._clock.now())
+            now = self._clock.now()
+            one.expires_at = read_expiration(body, now)
             self._authorize(one)
+            self.lives.renew(one.id, now, one.expires_at)
         if "notificationUrl" in body:
             one.notification_url = body["notificationUrl"]
             self._keep(one)
@@ -214,6 +222,7 @@ class Subscriptions:
         one = self.get(principal, subscription_id)
         del self._all[one.id]
         self._state.append("unsubscribed", {"id": one.id})
+        self.lives.delete(one.id, self._clock.now())
 
     def may_deliver(self, one: Subscription) -> bool:
         """Whether the token behind it still counts; otherwise notices wait (graph-contract 3.4)."""
@@ -257,6 +266,10 @@ class Subscriptions:
     def _require_lifecycle(self, one: Subscription, expires_at: float) -> None:
         if one.lifecycle_url is None and expires_at - self._clock.now() > LIFECYCLE_URL_ABOVE_SECONDS:
             raise _no_lifecycle_url()
+
+
+def _life(one: Subscription) -> Life:
+    return Life(one.id, one.principal.tenant_id, one.notification_url, one.created_at, one.expires_at)
 
 
 def read_wish(body: Mapping[str, Any], now: float) -> Wish:

@@ -157,6 +157,8 @@ async def test_a_segment_written_to_graph_shows_in_tail_and_its_update_supersede
     ids = [event["id"] for event in terminals.events(call)]
     assert len(ids) == len(set(ids)), "each event once"
     assert in_order_of_version(terminals.events(call))
+    _, limits = await send("GET", f"{graph}/emulator/limits", b"")
+    assert [limit for limit, seen in limits.items() if seen["throttled"]] == []
 
 
 async def test_every_terminal_ends_with_ctrl_c(terminals: Terminals) -> None:

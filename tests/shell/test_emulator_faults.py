@@ -10,7 +10,16 @@ import orjson
 import pytest
 
 from service.clock import Clock
-from tests.shell.test_emulator_tools import Client, add_record, emulated, make_record, record_path, until
+from tests.shell.test_emulator_tools import (
+    Client,
+    add_record,
+    emulated,
+    make_record,
+    record_path,
+    subscriber,
+    subscription,
+    until,
+)
 
 RECORDS = "/v1.0/communications/callRecords"
 
@@ -47,6 +56,38 @@ async def test_a_fault_can_mean_one_call_one_kind_or_one_tenant() -> None:
         assert (await client.get(f"{record_path(one)}/sessions")).status == 503
         assert (await client.get(record_path(other))).status == 200
         assert (await client.get(RECORDS)).status == 500
+
+
+@pytest.mark.parametrize(("action", "seen"), [("hang", 200), ("hold", 404)])
+async def test_a_request_can_stand_before_or_after_its_effect(action: str, seen: int) -> None:
+    """`hold`: it is done, and nobody has been told. Taking the rule away lets it go on; other methods never stood."""
+    async with emulated() as client, subscriber() as hook:
+        created = await client.post("/v1.0/subscriptions", subscription(hook.url, client.emulator.world.clock))
+        path = f"/v1.0/subscriptions/{created.json['id']}"
+        rule = await _add(client, kind="subscriptions", method="DELETE", action=action, seconds=1e6)
+        standing = asyncio.create_task(client.call("DELETE", path))
+        await until(lambda: client.emulator.world.faults.rules[0].waiting == 1)
+
+        assert (await client.get(path)).status == seen
+        await client.call("DELETE", f"/emulator/faults/{rule['id']}")
+        assert (await standing).status == 204
+        assert (await client.get(path)).status == 404
+
+
+async def test_a_request_whose_caller_dies_before_its_effect_has_none() -> None:
+    """The connection is gone, and with it the request that stood; the control site shows it."""
+    async with emulated() as client, subscriber() as hook:
+        created = await client.post("/v1.0/subscriptions", subscription(hook.url, client.emulator.world.clock))
+        path = f"/v1.0/subscriptions/{created.json['id']}"
+        await _add(client, kind="subscriptions", method="DELETE", action="hang", seconds=1e6)
+        standing = asyncio.create_task(client.call("DELETE", path))
+        await until(lambda: client.emulator.world.faults.rules[0].waiting == 1)
+        standing.cancel()
+        await until(lambda: client.emulator.world.faults.rules[0].waiting == 0)
+
+        assert (await client.get(path)).status == 200
+        shown = (await client.get("/emulator/faults")).json["value"][0]
+        assert (shown["method"], shown["acted"], shown["waiting"]) == ("DELETE", 1, 0)
 
 
 async def test_the_token_endpoint_and_subscriptions_fail_when_named() -> None:

@@ -274,6 +274,7 @@ async def test_a_record_not_ready_is_not_listed() -> None:
         assert [item["id"] for item in (await client.get(_list(""))).json["value"]] == [shown.id]
 
 
+@pytest.mark.passes_limits
 async def test_limits_are_counted_and_enforced() -> None:
     """The 41st request for one record in 20 s is 429 with Retry-After; others go on; the counters show it."""
     async with emulated() as client:
@@ -289,6 +290,7 @@ async def test_limits_are_counted_and_enforced() -> None:
         assert limits["appAndTenant"]["limit"] == 1500
 
 
+@pytest.mark.passes_limits
 async def test_a_throttled_record_opens_again_after_retry_after() -> None:
     """On the clock."""
     clock = Clock(speed=20)
