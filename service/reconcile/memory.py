@@ -17,7 +17,17 @@ from collections.abc import Iterable
 import msgspec
 
 from service.notification import UNREADABLE
-from service.reconcile.hours import DAY_HOURS, OLDEST_AGE_DAYS, Hour, Job, Seen, TenantHours, day_number, day_text
+from service.reconcile.hours import (
+    DAY_HOURS,
+    OLDEST_AGE_DAYS,
+    Hour,
+    Job,
+    Seen,
+    TenantHours,
+    day_number,
+    day_text,
+    oldest_hour,
+)
 from service.stream.inbox import JobRequest, LookKey, Report, Tally, unix_or_zero
 
 INBOX_KEY = "inbox"
@@ -122,9 +132,11 @@ class Memory:
         lost = []
         oldest = day_number(int(now // 3600)) - OLDEST_AGE_DAYS
         for tenant_id, tenant in self.tenants.items():
+            # What Graph had forgotten before anybody looked at all, as a new deployment finds it, is no loss of ours.
+            first = oldest_hour(min((hour.look for hour in tenant.hours.values() if hour.look), default=now))
             for day in sorted({day_number(number) for number in tenant.hours if day_number(number) < oldest}):
                 numbers = range(day * DAY_HOURS, (day + 1) * DAY_HOURS)
-                unseen = sum(1 for number in numbers if not tenant.hour(number).look)
+                unseen = sum(1 for number in numbers if number >= first and not tenant.hour(number).look)
                 if unseen:
                     lost.append((tenant_id, day_text(day), unseen))
                 for number in numbers:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.reconcile.hours import Job, figures, hour_number
+from service.reconcile.hours import Job, figures, hour_number, oldest_hour
 from service.reconcile.memory import JOB_KEPT_SECONDS, Memory
 from service.stream.inbox import JobRequest, Report, Tally, decode_message
 
@@ -120,6 +120,19 @@ def test_what_is_old_is_forgotten_and_said_when_it_was_never_listed() -> None:
     assert one.tenants[TENANT].hours == one.tenants[TENANT].jobs == {}
     assert sum(value is None for value in written.values()) == 2
     assert later > NOW + JOB_KEPT_SECONDS
+
+
+def test_what_was_forgotten_before_the_first_look_is_no_loss() -> None:
+    """A new deployment looks 30 days back to the hour; the rest of that day is nobody's fault."""
+    one = memory()
+    first = oldest_hour(NOW)
+    hours = range(first, (first // 24 + 1) * 24)
+    number = one.next_look(TENANT, hours, NOW)
+    one.begin_look(TENANT, hours, number)
+    one.end_look(TENANT, hours, number, {})
+
+    assert one.forget(NOW + 2 * 86400) == []
+    assert one.tenants[TENANT].hours == {}
 
 
 @pytest.mark.parametrize(
