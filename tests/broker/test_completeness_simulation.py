@@ -1,22 +1,39 @@
-"""Three days in half a minute, notices lost and a silent outage: all that is listed is published once, in budget."""
+"""Two days in half a minute with all the trouble of the month: what is listed is published once, within the limits."""
 
-from bench.simulation import Script, simulate
+from dataclasses import replace
+
+from bench.simulation.run import simulate
+from bench.simulation.script import Script
+
+SCRIPT = Script(
+    days=2.0,
+    tenants=2,
+    speed=8000.0,
+    silent=((1.0, 1.4),),
+    down=((1.5, 1.75),),
+    secrets=(0.3,),
+    late_secret=0.5,
+    keys=(0.9,),
+    key_kept_days=0.3,
+    subscription_minutes=240,
+)
 
 
-async def test_three_days_end_complete(kafka: str, prefix: str) -> None:
-    """Every call's last version, none twice, nothing throttled, and the figures say the same."""
-    script = Script(days=3.0, tenants=2, calls_per_day=96, speed=9000.0, dropped=0.05, outages=((1.0, 1.5),))
-    outcome = await simulate(kafka, prefix, script)
+async def test_two_days_end_complete(kafka: str, prefix: str) -> None:
+    """Notices lost, Graph silent, secrets and a key replaced, the service down until the subscriptions lapsed."""
+    outcome = await simulate(kafka, prefix, SCRIPT)
 
-    assert outcome.missing == 0
-    assert outcome.duplicated == 0
-    assert outcome.calls == 3 * 96 * 2
-    assert outcome.unnoticed > 50
-    assert outcome.throttled == 0
-    assert outcome.highest["list"] <= 8
-    for status in outcome.figures.values():
-        total = status["total"]
-        assert total["listed"] == total["published"] == outcome.calls / 2
-        assert total["missing"] == total["set_aside"] == 0
-        assert total["healed"] >= outcome.unnoticed / 2
-        assert status["say"] == []
+    assert outcome.faults() == []
+    assert outcome.verdict["calls"] == 2 * 96 * 2
+    assert outcome.verdict["events"] > 1500
+    assert sum(day["healed"] for day in outcome.days) > 2 * 96 * 0.4
+    assert {mark["what"] for mark in outcome.marks} == {"secret", "late secret", "key", "down", "back"}
+    for gaps in outcome.gaps.values():
+        assert any(begin < 1.75 < end for begin, end in gaps), "the subscription lapsed while the service was down"
+    assert outcome.counts["graph_seconds_count{call=token,outcome=unauthorized}"] > 0, "a secret had ended"
+    # What makes the limits worth counting: each budget was spent to the last request.
+    assert outcome.limits["list"]["highest"] == SCRIPT.list_requests
+    assert outcome.limits["record"]["highest"] == SCRIPT.record_requests
+
+    broken = replace(outcome, limits={"list": {**outcome.limits["list"], "throttled": 1}})
+    assert ["limit list" in fault for fault in broken.faults()] == [True]
