@@ -6,11 +6,13 @@ to be earned: everything that was ready to run in this process has had its turn,
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from service.clock import Clock
 
@@ -50,7 +52,7 @@ class PacedClock(Clock):
 
     @asynccontextmanager
     async def running(self, servers: str) -> AsyncIterator[None]:
-        """Time passes until the block is left. Raises `KafkaError` when Kafka cannot be asked at all."""
+        """Time passes until the block is left. Raises `KafkaError` when there is no Kafka."""
         consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None)
         async with consumer, asyncio.TaskGroup() as tasks:
             mine = [tasks.create_task(self._run()), tasks.create_task(self._ask(consumer))]
@@ -72,6 +74,7 @@ class PacedClock(Clock):
     async def _ask(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             self._asked_at = time.monotonic()
-            await consumer.topics()
-            self._asked_at = None
+            with contextlib.suppress(KafkaError):  # the clock stands until Kafka answers again
+                await consumer.topics()
+                self._asked_at = None
             await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)

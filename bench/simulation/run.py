@@ -23,17 +23,19 @@ async def simulate(servers: str, prefix: str, script: Script) -> Outcome:
     clock = PacedClock(script.speed, start=midnight - LEAD_REAL_SECONDS * script.speed)
     topics = Topics(prefix)
     with tempfile.TemporaryDirectory(prefix="callstream-secrets-") as folder:
-        async with clock.running(servers), open_emulator(options_for(script), clock) as emulator:
+        async with open_emulator(options_for(script), clock) as emulator:
             deployment = Deployment(script, emulator, clock, servers, prefix, Path(folder))
-            try:
-                await deployment.start()
-                stage = Stage(script, clock, emulator, deployment, 0.0)
-                await stage.until_kept()
-                stage.begin = -(-clock.now() // DAY) * DAY
-                watching = Watching(stage, servers, topics)
-                await _play(stage, watching)
-            finally:
-                await deployment.stop()
+            stage = Stage(script, clock, emulator, deployment)
+            watching = Watching(stage, servers, topics)
+            async with clock.running(servers):
+                try:
+                    await deployment.start()
+                    await stage.until_kept()
+                    stage.begin = -(-clock.now() // DAY) * DAY
+                    await _play(stage, watching)
+                finally:
+                    await deployment.stop()
+            # The clock stands: judging takes as long as it takes.
             return outcome_of(stage, watching, await verdict(stage, servers, topics))
 
 

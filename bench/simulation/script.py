@@ -21,7 +21,7 @@ class Script:
     tenants: int = 3
     calls_per_day: int = 96
     """Of each tenant. One in ten gets a second version after three hours; the first of a day is a large meeting."""
-    speed: float = 5000.0
+    speed: float = 8000.0
     dropped: float = 0.05
     """Share of the notices that never arrive."""
     silent: tuple[Span, ...] = ((6.0, 7.0), (18.0, 19.0))

@@ -148,7 +148,7 @@ class Stage:
     clock: Clock
     emulator: Emulator
     deployment: Deployment
-    begin: float
+    begin: float = 0.0
     """Midnight, Unix seconds of the clock: day 0 of the script begins."""
     marks: list[Mark] = field(default_factory=list)
 

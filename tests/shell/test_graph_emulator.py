@@ -116,6 +116,7 @@ async def test_a_record_that_is_not_there_is_not_found() -> None:
             await world.fetch("00000000-0000-4000-8000-000000000000", DEMO)
 
 
+@pytest.mark.passes_limits
 async def test_graphs_throttling_makes_the_tenant_wait_and_then_it_goes_on() -> None:
     """Nothing is asked meanwhile: requests that are refused count as well."""
     async with reading(limits=Limits(app_and_tenant=3)) as (emulator, world):
