@@ -65,6 +65,10 @@ class Case:
         """The subscription that the tenant should have."""
         settings = self.settings
         state = self.gatekeeper.newest(tenant.id)
+        if settings.event_hub.hub:
+            minutes = settings.keeper.subscription_minutes
+            # Which key it has only its keeper knows.
+            return upkeep.hub_wish(settings.event_hub.url, settings.receiver.public_url, state, minutes, made=None)
         return upkeep.wish(settings.receiver.public_url, state, settings.keeper.subscription_minutes)
 
     @property

@@ -16,6 +16,7 @@ from service.doctor import (
     groups,
     handshake,
     hosts,
+    hub,
     kafka,
     letters,
     notices,
@@ -51,6 +52,7 @@ class Link:
 
 CHAIN: tuple[Link, ...] = (
     Link("settings", (), setting.check),
+    Link("event hub", ("settings",), hub.check),
     Link("public url", ("settings",), public_url.check_address),
     Link("certificate", ("public url",), public_url.check_certificate),
     Link("handshake", ("certificate",), handshake.check, seconds=35.0),
@@ -74,11 +76,18 @@ CHAIN: tuple[Link, ...] = (
 )
 
 
+# What matters only where Graph posts.
+POSTED = frozenset({"public url", "certificate", "handshake"})
+
+
 async def walk(case: Case) -> AsyncIterator[Finding]:
     """The findings, one after the other. What a broken link hides is `skipped` with its name."""
     hidden: set[tuple[str, str]] = set()
     for link in CHAIN:
         for tenant in list(case.settings.tenants) or [""] if link.ask_tenant else [""]:
+            if case.settings.event_hub.hub and link.name in POSTED:
+                yield skipped("Not looked at: notifications come through the event hub.").at(link.name, tenant)
+                continue
             by = next((one for one in link.needs if (one, "") in hidden or (one, tenant) in hidden), None)
             if by is not None:
                 hidden.add((link.name, tenant))

@@ -62,6 +62,22 @@ async def test_one_of_two_addresses_being_away_is_a_warning(scene: Scene) -> Non
     check("One of two addresses of Kafka leads nowhere", found)
 
 
+async def test_an_event_hub_that_is_not_there_is_named(scene: Scene) -> None:
+    """And where notifications come through a hub, nobody asks for a public address."""
+    hub = {
+        "event_hub__hub": "calls",
+        "event_hub__namespace": "calls.servicebus.windows.net",
+        "event_hub__tenant_domain": "contoso.com",
+        "event_hub__bootstrap_servers": scene.environ["CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS"],
+        "event_hub__security_protocol": "PLAINTEXT",
+        "receiver__public_url": "",
+    }
+    found = await scene.first(**hub)
+
+    is_broken(found, "event hub", "There is no event hub calls")
+    check("An event hub that is not there", found)
+
+
 @asynccontextmanager
 async def forwarded(kafka: str) -> AsyncIterator[str]:
     """A way to the broker on which it calls itself by an address that leads nowhere, as behind a forwarded port."""
