@@ -144,6 +144,12 @@ MEANING = (
         )
     ),
     Attack("the path *", post(LENGTH, target="*"), "not_http"),
+    Attack(
+        "JSON so wide that it is not read",
+        post("Content-Length: 220012", body=b'{"value":0' + b"," * 220_001 + b"}"),
+        "too_many",
+        (413,),
+    ),
     Attack("no JSON", post("Content-Length: 9", body=b'{"value":'), "not_json"),
     Attack(
         "JSON 100,000 deep", post("Content-Length: 200000", body=b"[" * 100_000 + b"]" * 100_000), "not_a_collection"
