@@ -45,6 +45,22 @@ def test_names_carry_their_unit() -> None:
             assert family.name.endswith("_seconds")
 
 
+def test_every_line_of_the_threat_model_names_tests_that_exist() -> None:
+    """A defence that nobody tries is a hope."""
+    page = (DOCS / "security.md").read_text(encoding="utf-8")
+    tests = {
+        name
+        for path in (DOCS.parent / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    tables = [table for table in page.split("\n\n") if "| Shown by |" in table or "| By |" in table]
+    lines = [line for table in tables for line in table.splitlines()[2:]]
+
+    assert len(lines) > 40
+    assert [line for line in lines if not re.search(r"`(test_\w+|make \w+[^`]*)` ?(, .*)?\|$", line)] == []
+    assert set(re.findall(r"`(test_\w+)`", page)) <= tests
+
+
 async def test_received_is_stored_and_refused() -> None:
     """The sum that `docs/metrics.md` promises, over every way a notification can go."""
     good, forged = item(), item(clientState="forged")
