@@ -179,12 +179,13 @@ async def _crawling(rule: Rule, request: web.Request, whole: web.StreamResponse)
     body = _packed(whole)
     spoilt = web.StreamResponse(status=whole.status, headers={**whole.headers, **common_headers(request)})
     spoilt.content_length = len(body)
-    await spoilt.prepare(request)
-    if rule.action == "drip":
-        await _drip(spoilt, body, world(request).clock.real_seconds(rule.seconds))
-    else:
-        await spoilt.write(body[: len(body) // 2])
-        await _hang_up(request)
+    with contextlib.suppress(ConnectionResetError):  # the client went first, which is no fault of ours
+        await spoilt.prepare(request)
+        if rule.action == "drip":
+            await _drip(spoilt, body, world(request).clock.real_seconds(rule.seconds))
+        else:
+            await spoilt.write(body[: len(body) // 2])
+            await _hang_up(request)
     return spoilt
 
 

@@ -47,7 +47,13 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"status": 401, "probability": 0.003},
     {"action": "cut", "probability": 0.01},
     {"action": "cut-gzip", "probability": 0.01},
+    {"action": "cut-json", "probability": 0.005},
+    {"action": "close", "probability": 0.005},
     {"action": "html", "probability": 0.005},
+    {"action": "content-type", "contentType": "text/plain", "probability": 0.003},
+    {"kind": "record", "action": "foreign-link", "host": "graph.example.com", "probability": 0.01},
+    {"kind": "sessions", "action": "looping-link", "probability": 0.01},
+    {"kind": "sessions", "action": "new-version", "probability": 0.05},
     {"action": "drip", "seconds": 1.0, "probability": 0.01},
     {"action": "hang", "seconds": 4.0, "probability": 0.003},
     {"kind": "token", "status": 503, "probability": 0.05},
@@ -67,7 +73,6 @@ class Plan(msgspec.Struct, frozen=True):
     """Appears when the run begins; holds the Unix time at which the first call is announced."""
     seconds: float
     """Over which the calls are announced."""
-    is_faulty: bool = True
 
 
 def calls_for(events: int) -> int:
@@ -121,10 +126,9 @@ async def serve(plan: Plan) -> None:
         nextlink_form="metadata",
         state_file=Path(plan.state_file),
         delivery=DELIVERY,
+        faults=FAULTS,
     )
     async with open_emulator(options, Clock()) as emulator:
-        for fault in FAULTS if plan.is_faulty else ():
-            emulator.world.faults.add(fault)
         emulator.background.start(feed(emulator, plan), "feeder")
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, emulator.background.failed.set)

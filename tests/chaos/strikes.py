@@ -12,7 +12,7 @@ from tests.chaos.links import Link
 from tests.chaos.schedule import KILLS, Strike
 from tests.chaos.world import World
 
-LATEST_SECONDS = 15.0
+LATEST_SECONDS = 5.0
 """After the end of the run: a strike that is late by then, since the one before it took too long, is left out."""
 
 
