@@ -36,11 +36,14 @@ async def reason_of(kafka: Connection) -> str:
     """Why no client of these settings can work, as one whole sentence. Takes at most `KNOCK_SECONDS`."""
     try:
         async with asyncio.timeout(KNOCK_SECONDS):
-            return await _first_trouble(kafka) or away(kafka)
+            trouble, answers = await _first_trouble(kafka)
     except TimeoutError:
         return away(kafka)
     except UserError as error:  # a file that was there when the process started
         return str(error)
+    if trouble is None and answers:
+        return f"Kafka at {kafka.bootstrap_servers} has broken off, and answers again."
+    return trouble or away(kafka)
 
 
 def away(kafka: Connection) -> str:
@@ -55,19 +58,19 @@ def variable(kafka: Connection, field: str) -> str:
     return f"CALLSTREAM_{kafka.setting.upper()}__{field.upper()}"
 
 
-async def _first_trouble(kafka: Connection) -> str | None:
-    """What is wrong with the first address that can be told; None when it is only that nobody answers, or nothing."""
+async def _first_trouble(kafka: Connection) -> tuple[str | None, bool]:
+    """What is wrong with the first address of which that can be told, and whether anybody answers as it should be."""
     found: list[tuple[str, int]] = []
     for host, port, _ in collect_hosts(kafka.bootstrap_servers, randomize=False):
         trouble, brokers = await _knock(kafka, host, port)
         if trouble:
-            return trouble
+            return trouble, False
         found += brokers
     for host, port in dict.fromkeys(found):
         trouble, _ = await _knock(kafka, host, port)
         if trouble:
-            return trouble
-    return None
+            return trouble, False
+    return None, bool(found)
 
 
 async def _knock(kafka: Connection, host: str, port: int) -> tuple[str | None, list[tuple[str, int]]]:

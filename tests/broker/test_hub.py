@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from service.app import running
 from service.clock import Clock
@@ -21,12 +22,13 @@ from service.emulator.options import DeliveryOptions, HubOptions
 from service.hub import HubReader
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, Notification
-from service.settings import EventHub, Receiver, Secret
+from service.settings import ClientState, EventHub, Receiver, Secret
 from service.store import StoreUnavailable
 from service.stream.rights import Right, merged, rights_of
 from service.stream.topics import Topics
 from tests.broker.lane_bench import PARTITIONS, eventually
 from tests.broker.security_fixture import PASSWORD, ROLES, USER, Secured, all_closed, allow, secured
+from tests.broker.test_keeper import calls, open_world
 from tests.broker.test_receiver_kafka import create_topics
 from tests.broker.test_reconcile import CONTOSO, world_of
 from tests.shell.test_receiver import KEY, TENANT
@@ -177,6 +179,40 @@ async def test_calls_told_through_a_hub_are_published_whole(secured: Secured, pr
 
     assert verdict.is_right, verdict.problems
     assert verdict.calls == 4
+
+
+async def test_a_hub_that_graph_cannot_write_into_is_named(secured: Secured, prefix: str, hub: EventHub) -> None:
+    """The keeper says which role is missing, not that a web address cannot be reached."""
+    async with open_world(secured.cluster.bootstrap_servers, prefix) as world:
+        with capture_logs() as lines:
+            async with world.keeping(event_hub=hub, receiver=Receiver()):
+                await until(lambda: any("again_in_seconds" in line for line in lines), "the keeper has tried")
+        [first, *_] = [line for line in lines if line["event"] == "the subscription cannot be kept"]
+
+        assert first["reason"].startswith("handshake_failed")
+        assert "'Microsoft Graph Change Tracking' the role Azure Event Hubs Data Sender" in first["todo"]
+        assert world.live() == []
+
+
+async def test_a_new_key_replaces_the_subscription_once(secured: Secured, prefix: str, hub: EventHub) -> None:
+    """A hub's URL cannot hold the key's number: while there are two keys only what this keeper made is right."""
+    servers = secured.cluster.bootstrap_servers
+    both = ClientState(keys={"1": Secret(KEY.decode()), "2": Secret("another key of some length")})
+    async with open_world(servers, prefix, hubs=(HubOptions(NAMESPACE, hub.hub, servers),)) as world:
+        async with world.keeping(event_hub=hub, receiver=Receiver()):
+            await until(world.live, "it is made with the only key")
+        [old] = world.live()
+        async with world.keeping(event_hub=hub, receiver=Receiver()) as metrics:
+            await until(lambda: calls(metrics, "adopt"), "one that was there is adopted")
+        assert world.live() == [old]
+        world.gatekeeper = Gatekeeper({TENANT: "contoso"}, {1: KEY, 2: b"another key of some length"})
+        async with world.keeping(event_hub=hub, receiver=Receiver(), client_state=both) as metrics:
+            await until(lambda: calls(metrics, "list") >= 4, "the keeper has looked again and again")
+
+        [new] = world.live()
+        assert new.id != old.id
+        assert (new.client_state or "").startswith("k2.")
+        assert calls(metrics, "create") == 1
 
 
 async def test_what_is_no_notification_of_ours_is_counted_and_passed_over(secured: Secured, hub: EventHub) -> None:

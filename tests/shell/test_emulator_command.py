@@ -84,6 +84,7 @@ async def test_a_taken_port_is_one_sentence() -> None:
         {"tenant_name": ["a", "b"]},
         {"tenant_id": [DEMO_TENANT_ID, DEMO_TENANT_ID]},
         {"tenant_id": ["contoso"]},
+        {"event_hub": ["calls=127.0.0.1:9092"]},
     ],
 )
 async def test_wrong_options_are_refused(options: dict[str, float | list[str]]) -> None:
