@@ -23,10 +23,11 @@ from service.record.decode import decode_record
 from service.record.privacy import Policy
 from service.settings import Kafka, Settings
 from service.stream.archived import Parts, Version
+from service.stream.delivery import open_publisher
 from service.stream.ledger import Entry, Ledger
 from service.stream.messages import KafkaRecord
 from service.stream.policy import Dead, Outcome, Publish
-from service.stream.publisher import Publisher, open_publisher
+from service.stream.publisher import Publisher
 from service.stream.restore import restore
 from service.stream.scan import Stretch, open_admin, open_reader, partition_counts, scan
 from service.stream.shaping import policy_in_force, shape
@@ -232,7 +233,7 @@ async def _replay_lane(
         topics, ledger, parts = lane.topics, Ledger(), Parts()
         try:
             name = topics.transactional_id(lane.number)
-            async with open_publisher(lane.kafka, name, topics.lane_group) as publisher:
+            async with open_publisher(lane.kafka, topics, name, topics.lane_group) as publisher:
                 await restore(lane.kafka, topics, lane.number, ledger)
                 writer = Writer(topics, lane.number, lane.kafka.partitions, lane.limits)
                 work = LaneReplay(lane.settings, writer, publisher, ledger, selection, tally)

@@ -17,9 +17,9 @@ from service.clock import Clock
 from service.errors import UserError
 from service.letters.letter import Judged, Letter, Selection, Shelf, queued, receipt_headers
 from service.settings import Kafka
+from service.stream.delivery import open_publisher
 from service.stream.ledger import Entry, Ledger
 from service.stream.messages import KafkaRecord
-from service.stream.publisher import open_publisher
 from service.stream.scan import Stretch, open_admin, open_reader, partition_counts, scan
 from service.stream.topics import Topics, partition_of
 
@@ -59,7 +59,7 @@ class Desk:
         partitions = (await self._partitions(self.topics.notifications))[self.topics.notifications]
         name = self.topics.replay_transactional_id
         try:
-            async with open_publisher(self.kafka, name, name) as publisher:
+            async with open_publisher(self.kafka, self.topics, name, name) as publisher:
                 for begin in range(0, len(letters), CHUNK):
                     chunk = letters[begin : begin + CHUNK]
                     records = [record for letter in chunk for record in self._records(letter, partitions)]

@@ -32,9 +32,10 @@ from service.reconcile.plan import Budget, Look, Plan
 from service.reconcile.status import tenant_status
 from service.settings import Settings, Tenant
 from service.stream.connect import client_options, close_consumer
+from service.stream.delivery import open_publisher
 from service.stream.inbox import decode_message
 from service.stream.messages import KafkaRecord
-from service.stream.publisher import Publisher, open_publisher
+from service.stream.publisher import Publisher
 from service.stream.restore import read_whole
 from service.stream.topics import Topics, partition_of
 
@@ -96,7 +97,8 @@ class Reconciler:
     async def opened(self) -> AsyncIterator[None]:
         """Fences an earlier keeper, then reads the memory. Raises `KafkaError`."""
         kafka, topics = self._settings.kafka, self._topics
-        async with open_publisher(kafka, topics.keeper_transactional_id, f"{topics.prefix}.keeper") as publisher:
+        name = topics.keeper_transactional_id
+        async with open_publisher(kafka, topics, name, f"{topics.prefix}.keeper") as publisher:
             memory = Memory(one.id for one in self._tenants)
             await read_whole(kafka, TopicPartition(topics.state, 0), memory)
             self._open = _Open(memory, publisher)

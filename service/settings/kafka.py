@@ -94,5 +94,8 @@ class Kafka(Connection, frozen=True):
     """For topics that `serve` or `topics` creates; -1 takes the broker's default."""
     create_topics: bool = True
     """Whether `serve` creates missing topics."""
+    delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
+    """`at-least-once` is for brokers without transactions: events may repeat, with the same id (docs/operations.md).
+    The same for all processes of a deployment; changed only while all of them are stopped."""
     session_timeout_seconds: Positive = 10.0
     """How long a dead worker holds its lanes."""

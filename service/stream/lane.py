@@ -28,6 +28,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
 from service.stream.batch import Assembler, Audits, Batch, Beside, Ended, Gates, Held
+from service.stream.delivery import open_publisher
 from service.stream.guard import Guard
 from service.stream.inbox import Notices, Report, tally
 from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
@@ -36,7 +37,7 @@ from service.stream.limits import Limits
 from service.stream.looks import Look, Looks
 from service.stream.messages import KafkaRecord
 from service.stream.policy import Dead, Later, Outcome, Publish, Rules
-from service.stream.publisher import Publisher, open_publisher
+from service.stream.publisher import Publisher
 from service.stream.restore import committed_offsets, restore
 from service.stream.topics import Topics
 from service.stream.trouble import Trouble
@@ -156,13 +157,14 @@ class Lane:
             name = ports.topics.transactional_id(self.number)
             # A coordinator that is loading, or another transaction that does not end, would be waited for for ever.
             async with asyncio.timeout(OPEN_SECONDS):
-                publisher = await stack.enter_async_context(open_publisher(kafka, name, ports.topics.lane_group))
-                offsets = await committed_offsets(ports.admin, ports.topics, self.number)
+                opening = open_publisher(kafka, ports.topics, name, ports.topics.lane_group)
+                publisher = await stack.enter_async_context(opening)
+                offsets = await committed_offsets(ports.admin, ports.topics, self.number, publisher.offsets_group)
             await restore(kafka, ports.topics, self.number, self.ledger)
             async with asyncio.timeout(OPEN_SECONDS):
                 most = ports.settings.lanes.retry_buffer
-                opening = open_intake(kafka, ports.topics, self.number, offsets, ports.clock, most)
-                intake = await stack.enter_async_context(opening)
+                reading = open_intake(kafka, ports.topics, self.number, offsets, ports.clock, most)
+                intake = await stack.enter_async_context(reading)
             self._oldest_due, self._closed_since = intake.oldest_due, None
             log.debug("lane open", lane=self.number, ledger_entries=len(self.ledger))
             try:

@@ -27,19 +27,24 @@ class Publisher:
 
     def __init__(self, producer: AIOKafkaProducer, group: str) -> None:
         self._producer = producer
-        self._group = group
+        self.offsets_group = group
+        """The group under which offsets are committed."""
 
     async def commit(self, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
         """All records and offsets, or nothing. Raises `KafkaError` (ProducerFenced among them): outcome unknown."""
         await self._producer.begin_transaction()
+        await self._send_all(records)
+        if offsets:
+            await self._producer.send_offsets_to_transaction(dict(offsets), self.offsets_group)
+        await self._producer.commit_transaction()
+
+    async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
+        """All of them, acknowledged; those of one partition in their order."""
         by_partition: defaultdict[tuple[str, int], list[KafkaRecord]] = defaultdict(list)
         for record in records:
             by_partition[record.topic, record.partition].append(record)
         # send_batch must never be called concurrently for one partition, so each partition has one task.
         await _all(self._send(topic, partition, group) for (topic, partition), group in by_partition.items())
-        if offsets:
-            await self._producer.send_offsets_to_transaction(dict(offsets), self._group)
-        await self._producer.commit_transaction()
 
     async def _send(self, topic: str, partition: int, records: list[KafkaRecord]) -> None:
         acknowledged = []
@@ -54,19 +59,27 @@ class Publisher:
         await asyncio.gather(*acknowledged)
 
 
-@asynccontextmanager
-async def open_publisher(kafka: Kafka, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
-    """A producer that has fenced its predecessors and aborted what they left open.
-
-    Raises `KafkaError` when the brokers do not answer.
-    """
-    producer = AIOKafkaProducer(
+def new_producer(kafka: Kafka, **options: Any) -> AIOKafkaProducer:
+    """A producer of whole batches, acknowledged by all replicas in sync."""
+    return AIOKafkaProducer(
         **client_options(kafka),
-        transactional_id=transactional_id,
         acks="all",
         compression_type="zstd",
         max_batch_size=BATCH_BYTES,
         linger_ms=LINGER_MS,
+        **options,
+    )
+
+
+@asynccontextmanager
+async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
+    """A producer that has fenced its predecessors and aborted what they left open.
+
+    Raises `KafkaError` when the brokers do not answer.
+    """
+    producer = new_producer(
+        kafka,
+        transactional_id=transactional_id,
         # The broker aborts what a dead lane left open after this; a live one needs far less.
         transaction_timeout_ms=60_000,
     )

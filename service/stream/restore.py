@@ -45,14 +45,16 @@ class Sink(Protocol):
         """Takes one record, in order."""
 
 
-async def committed_offsets(admin: AIOKafkaAdminClient, topics: Topics, lane: int) -> dict[TopicPartition, int]:
-    """Where each input of the lane was left; an input never committed is absent.
+async def committed_offsets(
+    admin: AIOKafkaAdminClient, topics: Topics, lane: int, group: str
+) -> dict[TopicPartition, int]:
+    """Where each input of the lane was left, under the group `group`; an input never committed is absent.
 
     aiokafka 0.14 passes over an error that is the group's and gives an empty answer (16 `NotCoordinator`, 14 while it
     loads); an input never committed is in the answer, with -1. Raises `OffsetsUnreadableError`, `KafkaError`.
     """
     partitions = [TopicPartition(name, lane) for name in topics.lane_inputs]
-    found = await admin.list_consumer_group_offsets(topics.lane_group, partitions=partitions)
+    found = await admin.list_consumer_group_offsets(group, partitions=partitions)
     if missing := set(partitions) - found.keys():
         raise OffsetsUnreadableError(
             f"no answer for {min(missing).topic}: the group's coordinator is loading or has moved"

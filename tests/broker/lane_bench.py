@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from service.clock import Clock, iso
 from service.errors import CallstreamError
@@ -147,6 +148,13 @@ async def read_all(servers: str, topic: str, count: int) -> list[ConsumerRecord]
         return found
     finally:
         await consumer.stop()
+
+
+async def set_limit(admin: AIOKafkaAdminClient, topics: Topics, topic: str, size: int) -> None:
+    """`max.message.bytes` of a topic while it is in use; the rest of its configuration as it was made."""
+    made = {spec.name: spec.config for spec in topics.specs(PARTITIONS)}[topic]
+    configs = {**made, "max.message.bytes": str(size)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
 
 
 def settings_for(servers: str, prefix: str, **groups: msgspec.Struct) -> Settings:

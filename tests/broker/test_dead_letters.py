@@ -22,10 +22,10 @@ from service.letters.letter import RECEIPT, Selection, State
 from service.notification import Notification
 from service.settings import Lanes, Settings
 from service.stream import policy
+from service.stream.delivery import open_publisher
 from service.stream.messages import dead_records
 from service.stream.outage import FEWEST_RECORDS
 from service.stream.policy import ShapedRecord
-from service.stream.publisher import open_publisher
 from service.stream.restore import committed_offsets
 from service.stream.scan import open_admin, open_reader
 from service.stream.topics import Topics, ensure
@@ -197,7 +197,7 @@ async def _idle(lanes: Bench) -> bool:
     servers, topics = lanes.settings.kafka, lanes.topics
     async with open_admin(servers) as admin, open_reader(servers) as consumer:
         for lane in range(PARTITIONS):
-            committed = await committed_offsets(admin, topics, lane)
+            committed = await committed_offsets(admin, topics, lane, topics.lane_group)
             for place, end in (
                 await consumer.end_offsets([TopicPartition(n, lane) for n in topics.lane_inputs])
             ).items():
@@ -301,7 +301,7 @@ async def test_a_second_replay_at_the_same_time_is_told_apart(kafka: str, prefix
     chosen = [one.letter for one in await desk.judged(ALL, lambda done, total: None)]
 
     async def fence() -> None:
-        async with open_publisher(settings.kafka, topics.replay_transactional_id, "x"):
+        async with open_publisher(settings.kafka, topics, topics.replay_transactional_id, "x"):
             pass
 
     def tell(done: int, total: int) -> None:

@@ -327,7 +327,7 @@ async def test_offsets_that_the_coordinator_cannot_tell_are_not_taken_for_none(k
             return {}
 
     with pytest.raises(OffsetsUnreadableError):
-        await committed_offsets(Loading(), Topics(prefix), 0)
+        await committed_offsets(Loading(), Topics(prefix), 0, "x")
 
 
 async def test_the_lag_is_the_age_of_the_oldest_notification_that_waits(kafka: str, prefix: str) -> None:

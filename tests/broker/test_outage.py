@@ -1,15 +1,14 @@
 """Most records failing for one reason, on a real broker: nothing is set aside, all of it is published in the end."""
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from service.clock import Clock
 from service.errors import NotACallRecord
 from service.graph.client import Progress
 from service.settings import Retry
 from service.stream.policy import ShapedRecord
-from tests.broker.lane_bench import Bench, bench, call_id, eventually, notice, settings_for, shaped, text
+from service.stream.scan import open_admin
+from tests.broker.lane_bench import Bench, bench, call_id, eventually, notice, set_limit, settings_for, shaped, text
 
 CALLS = 40
 # Waits of minutes pass in seconds.
@@ -91,30 +90,18 @@ async def _dead(lanes: Bench, count: int) -> bool:
     return lanes.metrics.dead.labels("not_a_call_record")._value.get() >= count
 
 
-async def _set_limit(servers: str, topic: str, size: int) -> None:
-    """`max.message.bytes` of a topic, while it is in use."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(size)})
-        await admin.alter_configs([resource])
-    finally:
-        await admin.close()
-
-
 async def test_a_message_limit_that_is_lowered_under_way_loses_nothing(kafka: str, prefix: str) -> None:
     """Kafka refuses every version; they wait, and are published when the limit is raised, without a restart."""
-    async with bench(
-        settings_for(kafka, prefix, retry=Retry(delays=("10s", "20s"))), clock=Clock(speed=SPEED)
-    ) as lanes:
+    settings = settings_for(kafka, prefix, retry=Retry(delays=("10s", "20s")))
+    async with bench(settings, clock=Clock(speed=SPEED)) as lanes, open_admin(settings.kafka) as admin:
         for name in ["first", *names()]:
             lanes.graph.say(name, shaped(name, 1))
         await lanes.put(notice("first"))
         await eventually(lambda: _published(lanes, 1), "one is published while all is well")
-        await _set_limit(kafka, lanes.topics.calls, 100)
+        await set_limit(admin, lanes.topics, lanes.topics.calls, 100)
         await lanes.put(*[notice(name) for name in names()])
         await eventually(lambda: _is_on(lanes, "unpublishable"), "it is seen to be an outage")
-        await _set_limit(kafka, lanes.topics.calls, 1_000_000)
+        await set_limit(admin, lanes.topics, lanes.topics.calls, 1_000_000)
         await eventually(lambda: _published(lanes, 1 + CALLS), "all are published")
         letters = await lanes.read(lanes.topics.dead_letter)
         versions = await lanes.versions()

@@ -25,8 +25,8 @@ from service.record.personal import CLASSES
 from service.replay import Selection, Tally, replay
 from service.settings import Privacy, Raw, Secret, Settings
 from service.stream.archived import Parts
+from service.stream.delivery import open_publisher
 from service.stream.policy import ShapedRecord
-from service.stream.publisher import open_publisher
 from service.stream.shaping import policy_in_force, shape
 from service.stream.topics import Topics, ensure
 from tests.broker.lane_bench import (
@@ -233,7 +233,7 @@ async def test_a_replay_that_is_fenced_says_who_may_be_the_other(kafka: str, pre
         pass
 
     async def fence(lane: int) -> None:
-        async with open_publisher(settings.kafka, target.transactional_id(lane), target.lane_group):
+        async with open_publisher(settings.kafka, target, target.transactional_id(lane), target.lane_group):
             pass
 
     def tell(tally: Tally) -> None:
