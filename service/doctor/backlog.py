@@ -17,6 +17,7 @@ from service.doctor import reading
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok, warn
 from service.notification import Notification
+from service.stream.delivery import offsets_group
 
 SLOW_SECONDS, STANDING_SECONDS = 60.0, 900.0
 # A retry is looked at some seconds after it is due; behind a long batch it may be a minute.
@@ -80,7 +81,8 @@ class Unhandled:
 async def _unhandled(case: Case, names: list[str], most: int) -> dict[TopicPartition, Unhandled]:
     partitions = [TopicPartition(name, lane) for name in names for lane in range(case.settings.kafka.partitions)]
     bounds = await reading.bounds(case.settings.kafka, partitions)
-    committed = await case.admin.list_consumer_group_offsets(case.topics.lane_group, partitions=partitions)
+    group = offsets_group(case.settings.kafka, case.topics)
+    committed = await case.admin.list_consumer_group_offsets(group, partitions=partitions)
     spans = {}
     for one in partitions:
         offset = committed[one].offset if one in committed else -1

@@ -15,6 +15,7 @@ from service.doctor import reading, wire
 from service.doctor.case import Case, error_text, listed
 from service.doctor.finding import Look, broken, ok
 from service.doctor.wire import Rights
+from service.stream.delivery import offsets_group
 
 # As lanes ask for; a broker may have a lower limit (transaction.max.timeout.ms).
 TRANSACTION_MS = 60_000
@@ -36,9 +37,12 @@ async def check(case: Case) -> Iterable[Look]:
     rights = await wire.topic_rights(case.admin, _names(case))
     if (look := judge_topics(rights, _only_written(case), todo)) is not None:
         return [look]
-    for group in (case.topics.lane_group, f"{prefix}.keeper"):
+    offsets = offsets_group(case.settings.kafka, case.topics)
+    for group in dict.fromkeys((case.topics.lane_group, offsets, f"{prefix}.keeper")):
         if (look := await _group(case, group, todo)) is not None:
             return [look]
+    if case.settings.kafka.delivery == "at-least-once":
+        return [ok("This client may write to every topic; transactions are not used (kafka.delivery).")]
     said = await _producer_id(case, f"{prefix}.doctor")
     if said:
         return [judge_producer(said, prefix, todo)]

@@ -8,9 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from service.settings import Kafka
-from service.stream.flushing import open_flushes
+from service.stream.flushing import open_flushes, positions_group
 from service.stream.publisher import Publisher, open_transactions
 from service.stream.topics import Topics
+
+
+def offsets_group(kafka: Kafka, topics: Topics) -> str:
+    """Under which the lanes' offsets stand."""
+    return positions_group(topics.lane_group) if kafka.delivery == "at-least-once" else topics.lane_group
 
 
 @asynccontextmanager

@@ -18,6 +18,11 @@ from service.stream.publisher import Publisher, new_producer
 from service.stream.topics import Topics
 
 
+def positions_group(group: str) -> str:
+    """Under which offsets stand that are committed outside of a transaction: `group` has members, this one never."""
+    return f"{group}.positions"
+
+
 class Flushes(Publisher):
     """A publisher whose commit is a row of steps."""
 
@@ -75,7 +80,7 @@ async def open_flushes(kafka: Kafka, topics: Topics, group: str) -> AsyncIterato
     async with AsyncExitStack() as stack:
         stack.push_async_callback(close_producer, producer)
         await producer.start()
-        yield Flushes(kafka, topics, producer, f"{group}.positions", stack)
+        yield Flushes(kafka, topics, producer, positions_group(group), stack)
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ VALUES = (
     "json",
     "keep",
     "strict",
+    "at-least-once",
     "secret",
     "SSL",
     "PLAIN",
