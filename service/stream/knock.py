@@ -22,6 +22,7 @@ from service.errors import UserError
 from service.settings import Connection
 from service.stream.connect import client_options
 from service.stream.oauth import TokenMissing
+from service.stream.security import NoProofError
 
 # Of real time, for all brokers together.
 KNOCK_SECONDS = 12.0
@@ -115,6 +116,11 @@ def _about_sign_in(kafka: Connection, place: str, cause: BaseException) -> str |
     match cause:
         case TokenMissing():
             return str(cause)
+        case NoProofError():
+            return (
+                f"Kafka at {place} does not prove that it knows the user {kafka.sasl_username}: compare "
+                f"{kafka.setting}.bootstrap_servers, somebody else may answer there."
+            )
         case SaslAuthenticationFailed():
             return _refused(kafka, place)
         case UnsupportedSaslMechanismError():

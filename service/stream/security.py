@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from aiokafka.conn import AIOKafkaConnection, ScramAuthenticator
+from aiokafka.errors import SaslAuthenticationFailed
 
 from service.errors import UserError
 from service.graph.credentials_check import INSTALL, has_azure
@@ -44,6 +46,28 @@ def check_security(kafka: Connection) -> None:
             f"Setting {kafka.setting}.oauth_credential is {kafka.oauth_credential}, which needs azure-identity: "
             f"{INSTALL}."
         )
+
+
+class NoProofError(SaslAuthenticationFailed):  # type: ignore[misc]
+    """A broker that speaks SCRAM and does not show that it knows the account's password (RFC 5802 section 5)."""
+
+
+class Scram(ScramAuthenticator):  # type: ignore[misc]
+    """aiokafka 0.14 lets out whatever reading such an answer raises: a ValueError would end the process."""
+
+    def _step(self, payload: bytes | None) -> Any:
+        try:
+            return super()._step(payload)
+        except (ValueError, KeyError):
+            raise NoProofError("the broker's answer proves nothing") from None
+
+
+AIOKafkaConnection.authenticator_scram = lambda connection: Scram(
+    loop=connection._loop,
+    sasl_plain_password=connection._sasl_plain_password,
+    sasl_plain_username=connection._sasl_plain_username,
+    sasl_mechanism=connection._sasl_mechanism,
+)
 
 
 @lru_cache(maxsize=16)
