@@ -89,6 +89,16 @@ async def post_version(request: web.Request) -> web.StreamResponse:
     return json_reply(show_call(call), 201)
 
 
+async def post_announcement(request: web.Request) -> web.StreamResponse:
+    """Subscribers are told of the call's current version again, now."""
+    here = world(request)
+    call = here.store.find(request.query.get("tenant"), request.match_info["id"])
+    if call is None:
+        raise not_found("No such call.")
+    here.store.announce(call)
+    return json_reply(show_call(call), 201)
+
+
 async def get_status(request: web.Request) -> web.StreamResponse:
     """What is served, and how much is going on."""
     here = world(request)
@@ -232,6 +242,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/emulator/calls", post_calls),
         web.get("/emulator/calls/{id}", get_call),
         web.post("/emulator/calls/{id}/versions", post_version),
+        web.post("/emulator/calls/{id}/announcements", post_announcement),
         web.get("/emulator/truth", get_truth),
         web.get("/emulator/faults", get_faults),
         web.post("/emulator/faults", post_fault),

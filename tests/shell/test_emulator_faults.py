@@ -255,6 +255,20 @@ async def test_the_truth_can_be_read_by_another_process() -> None:
         assert (await client.get("/emulator/calls/nothing")).status == 404
 
 
+async def test_a_call_is_announced_again_on_request() -> None:
+    """Subscribers hear of the version that is there."""
+    clock = Clock(speed=100)
+    async with emulated(clock, token_seconds=1e9) as client, subscriber() as one:
+        await client.post("/v1.0/subscriptions", subscription(one.url, clock))
+        call = add_record(client)
+        await until(lambda: one.seen() == [call.id])
+        again = await client.post(f"/emulator/calls/{call.id}/announcements", {})
+        await until(lambda: one.seen() == [call.id] * 2)
+
+        assert again.status == 201
+        assert (await client.post("/emulator/calls/nothing/announcements", {})).status == 404
+
+
 async def test_a_later_version_is_made_on_request() -> None:
     """Now, or after some seconds."""
     clock = Clock(speed=100)

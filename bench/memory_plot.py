@@ -1,0 +1,36 @@
+"""The picture of a run of `bench.memory`: resident memory over time, the ledger's entries, a band for each fault."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from bench.memory import Sample
+
+MINUTE = 60.0
+SHADES = ("#f4f4f4", "#e6eaf2")
+
+
+def draw(samples: "Sequence[Sample]", file: Path) -> None:
+    """Writes `file`, as SVG or PNG by its name."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots()
+    minutes = [one.seconds / MINUTE for one in samples]
+    top = max(one.rss_mb for one in samples) * 1.35
+    for number, (name, group) in enumerate(groupby(samples, key=lambda one: one.fault)):
+        band = [one.seconds / MINUTE for one in group]
+        axes.axvspan(band[0], band[-1], color=SHADES[number % 2], linewidth=0)
+        axes.text(band[0], top * 0.99, name, rotation=90, fontsize=6, va="top", color="#777777")
+    axes.plot(minutes, [one.rss_mb for one in samples], color="#1f4e9c", label="resident, MB")
+    axes.set(xlabel="minutes", ylabel="MB", ylim=(0, top), xlim=(0, minutes[-1]))
+    entries = axes.twinx()
+    entries.plot(
+        minutes, [one.ledger_entries for one in samples], color="#b5651d", linestyle=":", label="ledger entries"
+    )
+    entries.set(ylabel="ledger entries", ylim=(0, None))
+    lines = [*axes.get_lines(), *entries.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right")
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

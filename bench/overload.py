@@ -1,0 +1,300 @@
+"""`python -m bench.overload`: too much of everything, and what `serve` makes of it: answers, memory, other calls.
+
+Three scenes on an embedded Kafka, `serve` and the emulator each a process of its own:
+
+- *flood*: notifications at ten times what the lanes can do. Graph must get its answers in time, and the backlog drains.
+- *large*: a record of 3,000 sessions and one with a body of 50 MB, while another tenant's calls go on.
+- *outage*: an hour in which Graph answers nothing but 503, on a clock 60 times as fast, and 10,000 notifications in it.
+
+The bounds are asserted: exit code 1 when one does not hold. `--quick` is small, for the tests.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from bench.report import machine
+from bench.scene import DEMO_TENANT_ID, OTHER_TENANT_ID, Scene, open_scene
+from service.embedded import embedded_kafka
+from service.errors import UserError
+
+MB = 1_000_000
+MOST_MB = 512
+GRAPH_SECONDS = "2.5"
+"""The last bucket of `receiver_seconds` below the 3 s that Graph allows for an answer."""
+CALLS_A_REQUEST = 50
+SLOW_SECONDS = 0.1
+"""What each read of a record takes in the flood, one after the other: the lanes can do ten calls a second."""
+FLOOD_SETTINGS = {"LANES__CONCURRENT_FETCHES": "1", "KAFKA__PARTITIONS": "3", "LANES__BESIDE_FETCHES": "1"}
+FLOOD_FACTOR = 10
+OUTAGE_SPEED = 60.0
+# On the fast clock: what judges the machine stays as long as it is by default.
+FAST_SETTINGS = {
+    "GRAPH__REQUEST_TIMEOUT_SECONDS": "900",
+    "GRAPH__RECORD_DEADLINE_SECONDS": "1200",
+    "LANES__PATIENCE_SECONDS": "180",
+    "KEEPER__RECONCILE_DAYS": "0",
+}
+PIECE_BYTES = 8 * MB
+
+Tell = Callable[[str], None]
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """How much of everything."""
+
+    flood_seconds: float = 30.0
+    sessions: int = 3000
+    body_bytes: int = 50 * MB
+    beside: int = 200
+    """Calls of the other tenant while the large ones are read."""
+    waiting: int = 10_000
+    outage_seconds: float = 3600.0
+
+
+QUICK = Sizes(flood_seconds=4.0, sessions=300, body_bytes=4 * MB, beside=20, waiting=300, outage_seconds=300.0)
+
+
+class Flood(msgspec.Struct, frozen=True):
+    """Ten times too much."""
+
+    offered_a_second: float
+    """Notifications, while the flood lasted."""
+    published_a_second: float
+    """Records, meanwhile."""
+    notifications: int
+    answers: int
+    """POSTs of Graph that were answered."""
+    late_answers: int
+    """Of them, after more than 2.5 s."""
+    repeated: int
+    """Notifications that Graph had to send again."""
+    drained_seconds: float
+    """From the end of the flood until everything is published."""
+    most_mb: float
+
+
+class Large(msgspec.Struct, frozen=True):
+    """Two records that are larger than any other."""
+
+    sessions: int
+    body_mb: float
+    events: int
+    seconds: float
+    """Until both are published."""
+    other_calls: int
+    other_seconds: float
+    """Until the other tenant's calls, announced at the same moment, were published."""
+    most_mb: float
+
+
+class Outage(msgspec.Struct, frozen=True):
+    """Graph away."""
+
+    waiting: int
+    outage_seconds: float
+    """Of the fast clock."""
+    dead: int
+    drained_seconds: float
+    """Of the machine, from the end of the outage until everything is published."""
+    most_mb: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything a run has found."""
+
+    machine: str
+    flood: Flood
+    large: Large
+    outage: Outage
+
+    def broken(self) -> list[str]:
+        """The bounds that do not hold, each a sentence."""
+        scenes = (("flood", self.flood.most_mb), ("large", self.large.most_mb), ("outage", self.outage.most_mb))
+        found = [f"{name}: {most:.0f} MB are more than {MOST_MB}" for name, most in scenes if most > MOST_MB]
+        if self.flood.late_answers or self.flood.repeated:
+            found.append(f"flood: {self.flood.late_answers} late answers, {self.flood.repeated} notifications repeated")
+        if self.large.other_seconds > self.large.seconds:
+            found.append("large: the other tenant's calls came after the large records")
+        if self.outage.dead:
+            found.append(f"outage: {self.outage.dead} notifications were set aside")
+        return found
+
+
+async def flood(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Flood:
+    """Each read takes its time and there is one at once; ten times as many notifications come as can be read."""
+    offered = FLOOD_FACTOR / SLOW_SECONDS
+    count = int(offered * sizes.flood_seconds)
+    tell(f"Flood: {count} notifications in {sizes.flood_seconds:g} s, lanes that do {1 / SLOW_SECONDS:g} a second")
+    async with open_scene(servers, folder, "bench.flood", emulate=("--no-limits",), settings=FLOOD_SETTINGS) as scene:
+        await _published(scene, 1)
+        await scene.post("/emulator/faults", {"kind": "record", "action": "hang", "seconds": SLOW_SECONDS})
+        lead = 3.0 + count * 0.01
+        begun = time.time()
+        for first in range(0, count, CALLS_A_REQUEST):
+            after = lead + first / offered - (time.time() - begun)
+            await _calls(scene, CALLS_A_REQUEST, notifyAfterSeconds=max(0.0, after))
+        await asyncio.sleep(max(0.0, begun + lead - time.time()))
+        first_published = (await scene.figures()).total("records_published_total")
+        began = time.perf_counter()
+        figures = await scene.until_total("notifications_stored_total", count + 1)
+        lasted = time.perf_counter() - began
+        published = figures.total("records_published_total") - first_published
+        await scene.lift()
+        ended = time.perf_counter()
+        figures = await scene.until_total("records_published_total", count + 1)
+        delivery = (await scene.get("/emulator/status"))["delivery"]["counts"]
+        return Flood(
+            offered_a_second=count / lasted,
+            published_a_second=published / lasted,
+            notifications=count,
+            answers=int(figures.total("receiver_seconds_count")),
+            late_answers=int(figures.slower_than("receiver_seconds", GRAPH_SECONDS)),
+            repeated=delivery.get("retried", 0),
+            drained_seconds=time.perf_counter() - ended,
+            most_mb=scene.memory.most / MB,
+        )
+
+
+async def large(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Large:
+    """A record of many sessions and one of many bytes; another tenant's calls are announced at the same moment."""
+    tell(f"Large: {sizes.sessions} sessions, a body of {sizes.body_bytes / MB:g} MB, {sizes.beside} other calls")
+    async with open_scene(servers, folder, "bench.large", tenants=2, emulate=("--open",)) as scene:
+        await _published(scene, 1)
+        await scene.post("/emulator/faults", {"kind": "notifications", "action": "silence"})
+        wide = await _call(scene, kind="group", sessions=sizes.sessions)
+        heavy = await _call(scene, kind="peerToPeer")
+        body = await _fatten(scene, heavy, sizes.body_bytes)
+        others = [one["id"] for one in await _calls(scene, sizes.beside, tenant=OTHER_TENANT_ID)]
+        await scene.lift()
+        before = (await scene.figures()).total("events_published_total")
+        began = time.perf_counter()
+        for call_id in (wide, heavy, *others):
+            await scene.post(f"/emulator/calls/{call_id}/announcements", {})
+        await scene.until_total("records_published_total", len(others), tenant="fabrikam")
+        other_seconds = time.perf_counter() - began
+        figures = await scene.until_total("records_published_total", 3, tenant="contoso")
+        return Large(
+            sessions=sizes.sessions,
+            body_mb=body / MB,
+            events=int(figures.total("events_published_total") - before),
+            seconds=time.perf_counter() - began,
+            other_calls=len(others),
+            other_seconds=other_seconds,
+            most_mb=scene.memory.most / MB,
+        )
+
+
+async def outage(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Outage:
+    """Graph answers 503 for an hour; notifications come all the while."""
+    tell(f"Outage: {sizes.waiting} notifications, {sizes.outage_seconds:g} s on a clock {OUTAGE_SPEED:g} times as fast")
+    prefix, limits = "bench.outage", ("--no-limits",)
+    async with open_scene(servers, folder, prefix, emulate=limits, settings=FAST_SETTINGS, speed=OUTAGE_SPEED) as scene:
+        await _published(scene, 1)
+        await scene.post("/emulator/faults", {"status": 503})
+        began = time.perf_counter()
+        for _ in range(0, sizes.waiting, CALLS_A_REQUEST):
+            await _calls(scene, CALLS_A_REQUEST)
+        await scene.until_total("notifications_stored_total", sizes.waiting + 1)
+        await asyncio.sleep(max(0.0, sizes.outage_seconds / OUTAGE_SPEED - (time.perf_counter() - began)))
+        lasted = (time.perf_counter() - began) * OUTAGE_SPEED
+        await scene.lift()
+        ended = time.perf_counter()
+        figures = await scene.until_total("records_published_total", sizes.waiting + 1)
+        return Outage(
+            waiting=sizes.waiting,
+            outage_seconds=lasted,
+            dead=int(figures.total("dead_letters_total")),
+            drained_seconds=time.perf_counter() - ended,
+            most_mb=scene.memory.most / MB,
+        )
+
+
+async def _published(scene: Scene, count: int) -> None:
+    """Some calls through everything, so that tokens, connections and caches are there."""
+    await _calls(scene, count)
+    await scene.until_total("records_published_total", count)
+
+
+async def _calls(scene: Scene, count: int, **wish: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await scene.post("/emulator/calls", {"kind": "peerToPeer", "count": count, **wish}))[
+        "value"
+    ]
+    return found
+
+
+async def _call(scene: Scene, **wish: Any) -> str:
+    [made] = (await scene.post("/emulator/calls", {"tenant": DEMO_TENANT_ID, **wish}))["value"]
+    return str(made["id"])
+
+
+async def _fatten(scene: Scene, call_id: str, size_bytes: int) -> int:
+    """Writes segments into the call's only session until its record is so large; about how large, in bytes."""
+    call = await scene.get(f"/emulator/calls/{call_id}")
+    [session] = call["documents"][-1]["sessions"]
+    [segment, *_] = session["segments"]
+    one = msgspec.json.encode(segment)
+    copies, written = max(1, PIECE_BYTES // len(one)), 0
+    del segment["id"]
+    media = [dict(part) for part in segment["media"]]
+    while written < size_bytes:
+        segment["media"] = media * min(copies, 1 + (size_bytes - written) // len(one))
+        await scene.post(f"/beta/communications/callRecords/{call_id}/sessions/{session['id']}/segments", segment)
+        written += len(msgspec.json.encode(segment))
+    return written
+
+
+async def run(sizes: Sizes, tell: Tell) -> Report:
+    """All scenes, one after the other."""
+    with tempfile.TemporaryDirectory(prefix="callstream-overload-") as name:
+        folder = Path(name)
+        async with embedded_kafka(on_progress=tell) as cluster:
+            servers = cluster.bootstrap_servers
+            return Report(
+                machine(),
+                await flood(servers, folder, sizes, tell),
+                await large(servers, folder, sizes, tell),
+                await outage(servers, folder, sizes, tell),
+            )
+
+
+@app.command()
+def overload(
+    quick: Annotated[bool, typer.Option("--quick", help="Small, for the tests.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Floods, large records, an hour without Graph: answers in time, memory, nothing lost."""
+    progress = Console(stderr=True)
+    try:
+        report = asyncio.run(run(QUICK if quick else Sizes(), lambda line: progress.print(line, style="dim")))
+    except (UserError, RuntimeError, TimeoutError) as error:
+        progress.print(f"overload: {str(error) or type(error).__name__}", style="red", highlight=False)
+        raise typer.Exit(1) from None
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
+    else:
+        _show(report, Console())
+    if broken := report.broken():
+        progress.print("; ".join(broken), style="red", highlight=False)
+        raise typer.Exit(1)
+
+
+def _show(report: Report, console: Console) -> None:
+    console.print(report.machine, highlight=False)
+    for scene in (report.flood, report.large, report.outage):
+        fields = msgspec.structs.asdict(scene)
+        figures = ", ".join(f"{name} {value:,.6g}" for name, value in fields.items())
+        console.print(f"{type(scene).__name__.lower()}: {figures}", highlight=False)
+
+
+if __name__ == "__main__":
+    app()
