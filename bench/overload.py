@@ -61,7 +61,7 @@ class Sizes(msgspec.Struct, frozen=True):
     outage_seconds: float = 3600.0
 
 
-QUICK = Sizes(flood_seconds=4.0, sessions=300, body_bytes=4 * MB, beside=20, waiting=300, outage_seconds=300.0)
+QUICK = Sizes(flood_seconds=2.0, sessions=150, body_bytes=4 * MB, beside=10, waiting=200, outage_seconds=300.0)
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -82,6 +82,12 @@ class Flood(msgspec.Struct, frozen=True):
     """From the end of the flood until everything is published."""
     most_mb: float
 
+    def broken(self) -> list[str]:
+        """What does not hold, in words."""
+        if self.late_answers or self.repeated:
+            return [f"{self.late_answers} late answers, {self.repeated} notifications repeated"]
+        return []
+
 
 class Large(msgspec.Struct, frozen=True):
     """Two records that are larger than any other."""
@@ -96,6 +102,11 @@ class Large(msgspec.Struct, frozen=True):
     """Until the other tenant's calls, announced at the same moment, were published."""
     most_mb: float
 
+    def broken(self) -> list[str]:
+        """What does not hold, in words."""
+        is_starved = self.other_seconds > self.seconds
+        return ["the other tenant's calls came after the large records"] if is_starved else []
+
 
 class Outage(msgspec.Struct, frozen=True):
     """Graph away."""
@@ -108,6 +119,10 @@ class Outage(msgspec.Struct, frozen=True):
     """Of the machine, from the end of the outage until everything is published."""
     most_mb: float
 
+    def broken(self) -> list[str]:
+        """What does not hold, in words."""
+        return [f"{self.dead} notifications were set aside"] if self.dead else []
+
 
 class Report(msgspec.Struct, frozen=True):
     """Everything a run has found."""
@@ -119,23 +134,23 @@ class Report(msgspec.Struct, frozen=True):
 
     def broken(self) -> list[str]:
         """The bounds that do not hold, each a sentence."""
-        scenes = (("flood", self.flood.most_mb), ("large", self.large.most_mb), ("outage", self.outage.most_mb))
-        found = [f"{name}: {most:.0f} MB are more than {MOST_MB}" for name, most in scenes if most > MOST_MB]
-        if self.flood.late_answers or self.flood.repeated:
-            found.append(f"flood: {self.flood.late_answers} late answers, {self.flood.repeated} notifications repeated")
-        if self.large.other_seconds > self.large.seconds:
-            found.append("large: the other tenant's calls came after the large records")
-        if self.outage.dead:
-            found.append(f"outage: {self.outage.dead} notifications were set aside")
-        return found
+        return [
+            f"{type(scene).__name__.lower()}: {words}"
+            for scene in (self.flood, self.large, self.outage)
+            for words in (*_too_much(scene.most_mb), *scene.broken())
+        ]
 
 
-async def flood(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Flood:
+def _too_much(most_mb: float) -> list[str]:
+    return [f"{most_mb:.0f} MB are more than {MOST_MB}"] if most_mb > MOST_MB else []
+
+
+async def flood(servers: str, folder: Path, sizes: Sizes, tell: Tell, prefix: str = "bench.flood") -> Flood:
     """Each read takes its time and there is one at once; ten times as many notifications come as can be read."""
     offered = FLOOD_FACTOR / SLOW_SECONDS
     count = int(offered * sizes.flood_seconds)
     tell(f"Flood: {count} notifications in {sizes.flood_seconds:g} s, lanes that do {1 / SLOW_SECONDS:g} a second")
-    async with open_scene(servers, folder, "bench.flood", emulate=("--no-limits",), settings=FLOOD_SETTINGS) as scene:
+    async with open_scene(servers, folder, prefix, emulate=("--no-limits",), settings=FLOOD_SETTINGS) as scene:
         await _published(scene, 1)
         await scene.post("/emulator/faults", {"kind": "record", "action": "hang", "seconds": SLOW_SECONDS})
         lead = 3.0 + count * 0.01
@@ -165,10 +180,10 @@ async def flood(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Flood:
         )
 
 
-async def large(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Large:
+async def large(servers: str, folder: Path, sizes: Sizes, tell: Tell, prefix: str = "bench.large") -> Large:
     """A record of many sessions and one of many bytes; another tenant's calls are announced at the same moment."""
     tell(f"Large: {sizes.sessions} sessions, a body of {sizes.body_bytes / MB:g} MB, {sizes.beside} other calls")
-    async with open_scene(servers, folder, "bench.large", tenants=2, emulate=("--open",)) as scene:
+    async with open_scene(servers, folder, prefix, tenants=2, emulate=("--open",)) as scene:
         await _published(scene, 1)
         await scene.post("/emulator/faults", {"kind": "notifications", "action": "silence"})
         wide = await _call(scene, kind="group", sessions=sizes.sessions)

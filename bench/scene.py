@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import psutil  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -79,7 +81,8 @@ class Scene:
 
     async def post(self, path: str, body: object) -> Any:
         """Tells the emulator something below `/emulator`, or writes under `/beta`."""
-        async with self.http.post(f"{self.graph}{path}", json=body, raise_for_status=True) as response:
+        data, headers = io.BytesIO(msgspec.json.encode(body)), {"Content-Type": "application/json"}
+        async with self.http.post(f"{self.graph}{path}", data=data, headers=headers, raise_for_status=True) as response:
             return await response.json()
 
     async def get(self, path: str) -> Any:
