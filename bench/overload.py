@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,14 @@ PIECE_BYTES = 8 * MB
 
 Tell = Callable[[str], None]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Scenes(Enum):
+    """What can be run alone."""
+
+    flood = "flood"
+    large = "large"
+    outage = "outage"
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -128,15 +137,19 @@ class Report(msgspec.Struct, frozen=True):
     """Everything a run has found."""
 
     machine: str
-    flood: Flood
-    large: Large
-    outage: Outage
+    flood: Flood | None = None
+    large: Large | None = None
+    outage: Outage | None = None
+
+    def scenes(self) -> list[Flood | Large | Outage]:
+        """Those that were run."""
+        return [scene for scene in (self.flood, self.large, self.outage) if scene is not None]
 
     def broken(self) -> list[str]:
         """The bounds that do not hold, each a sentence."""
         return [
             f"{type(scene).__name__.lower()}: {words}"
-            for scene in (self.flood, self.large, self.outage)
+            for scene in self.scenes()
             for words in (*_too_much(scene.most_mb), *scene.broken())
         ]
 
@@ -268,29 +281,32 @@ async def _fatten(scene: Scene, call_id: str, size_bytes: int) -> int:
     return written
 
 
-async def run(sizes: Sizes, tell: Tell) -> Report:
-    """All scenes, one after the other."""
+async def run(sizes: Sizes, only: str | None, tell: Tell) -> Report:
+    """All scenes, one after the other, or one of them."""
     with tempfile.TemporaryDirectory(prefix="callstream-overload-") as name:
         folder = Path(name)
         async with embedded_kafka(on_progress=tell) as cluster:
             servers = cluster.bootstrap_servers
             return Report(
                 machine(),
-                await flood(servers, folder, sizes, tell),
-                await large(servers, folder, sizes, tell),
-                await outage(servers, folder, sizes, tell),
+                flood=await flood(servers, folder, sizes, tell) if only in (None, "flood") else None,
+                large=await large(servers, folder, sizes, tell) if only in (None, "large") else None,
+                outage=await outage(servers, folder, sizes, tell) if only in (None, "outage") else None,
             )
 
 
 @app.command()
 def overload(
     quick: Annotated[bool, typer.Option("--quick", help="Small, for the tests.")] = False,
+    scene: Annotated[Scenes | None, typer.Option(help="One alone.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Floods, large records, an hour without Graph: answers in time, memory, nothing lost."""
     progress = Console(stderr=True)
     try:
-        report = asyncio.run(run(QUICK if quick else Sizes(), lambda line: progress.print(line, style="dim")))
+        sizes = QUICK if quick else Sizes()
+        only = scene.value if scene else None
+        report = asyncio.run(run(sizes, only, lambda line: progress.print(line, style="dim")))
     except (UserError, RuntimeError, TimeoutError) as error:
         progress.print(f"overload: {str(error) or type(error).__name__}", style="red", highlight=False)
         raise typer.Exit(1) from None
@@ -305,7 +321,7 @@ def overload(
 
 def _show(report: Report, console: Console) -> None:
     console.print(report.machine, highlight=False)
-    for scene in (report.flood, report.large, report.outage):
+    for scene in report.scenes():
         fields = msgspec.structs.asdict(scene)
         figures = ", ".join(f"{name} {value:,.6g}" for name, value in fields.items())
         console.print(f"{type(scene).__name__.lower()}: {figures}", highlight=False)
