@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 
 FAULTS: tuple[tuple[str, tuple[dict[str, Any], ...]], ...] = (
     ("nothing", ()),
-    ("429 storms", ({"status": 429, "retryAfter": 10, "probability": 0.05},)),
+    ("429 storms", ({"status": 429, "retryAfter": 5, "probability": 0.01},)),
     ("5xx", ({"status": 503, "probability": 0.2}, {"status": 502, "probability": 0.1})),
     ("late records", ({"kind": "record", "action": "not-ready", "seconds": 30},)),
     ("broken bodies", ({"action": "cut", "probability": 0.1}, {"action": "cut-gzip", "probability": 0.1})),

@@ -20,10 +20,11 @@ def draw(samples: "Sequence[Sample]", file: Path) -> None:
     axes = figure.subplots()
     minutes = [one.seconds / MINUTE for one in samples]
     top = max(one.rss_mb for one in samples) * 1.35
-    for number, (name, group) in enumerate(groupby(samples, key=lambda one: one.fault)):
-        band = [one.seconds / MINUTE for one in group]
-        axes.axvspan(band[0], band[-1], color=SHADES[number % 2], linewidth=0)
-        axes.text(band[0], top * 0.99, name, rotation=90, fontsize=6, va="top", color="#777777")
+    begins = [(next(group).seconds / MINUTE, name) for name, group in groupby(samples, key=lambda one: one.fault)]
+    for number, (begin, name) in enumerate(begins):
+        end = begins[number + 1][0] if number + 1 < len(begins) else minutes[-1]
+        axes.axvspan(begin, end, color=SHADES[number % 2], linewidth=0)
+        axes.text(begin, top * 0.99, name, rotation=90, fontsize=6, va="top", color="#777777")
     axes.plot(minutes, [one.rss_mb for one in samples], color="#1f4e9c", label="resident, MB")
     axes.set(xlabel="minutes", ylabel="MB", ylim=(0, top), xlim=(0, minutes[-1]))
     entries = axes.twinx()
