@@ -1,6 +1,7 @@
 """The whole service between a real Kafka and the emulator: what Graph never told is found, counted, and told."""
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -152,6 +153,28 @@ async def test_calls_nobody_told_of_are_published_once_and_counted(kafka: str, p
             assert metrics.get_sample_value("callstream_day_calls", labels) is not None
             assert metrics.get_sample_value("callstream_reconcile_fits", {"tenant": "contoso"}) == 1
             budgets_held(world.emulator)()
+
+
+async def test_a_list_without_versions_ends_complete_too(kafka: str, prefix: str) -> None:
+    """Whether Graph's list has them is not verified (graph-contract 6.4): everything listed is fetched, nothing is
+    published twice, and a version that nobody told of is found by the next look, here after a gap."""
+    async with world_of(kafka, prefix, delivery=DEAF, list_has_version=False) as world:
+        ids = world.make(20, 5)
+        async with world.serving() as service:
+            await until_total(service, listed=20, published=20, missing=0, healed=20)
+            for call in list(world.emulator.store.calls())[:5]:
+                later = world.emulator.maker.later_version(world.emulator.store.document(call, call.current), 0.0)
+                world.emulator.store.add_version(call, later, notify_at=world.clock.now() + 1e9)
+            for one in world.emulator.world.subscriptions.live():
+                world.emulator.world.subscriptions.remove(one.principal, one.id)
+            seen = await until_total(service, listed=20, published=20, missing=0, healed=25)
+
+            assert seen["say"] == []
+            published = await world.published()
+            assert set(published) == set(ids)
+            assert len(published) == 25, "each version once"
+            versions = {call.id: len(call.versions) for call in world.emulator.store.calls()}
+            assert Counter(published) == Counter(versions)
 
 
 async def test_memory_outlives_the_keeper(kafka: str, prefix: str) -> None:
