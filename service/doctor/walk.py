@@ -7,7 +7,7 @@ wrong one is why tokens are refused.
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from service.doctor import (
@@ -76,18 +76,11 @@ CHAIN: tuple[Link, ...] = (
 )
 
 
-# What matters only where Graph posts.
-POSTED = frozenset({"public url", "certificate", "handshake"})
-
-
-async def walk(case: Case) -> AsyncIterator[Finding]:
+async def walk(case: Case, chain: Sequence[Link] = CHAIN) -> AsyncIterator[Finding]:
     """The findings, one after the other. What a broken link hides is `skipped` with its name."""
     hidden: set[tuple[str, str]] = set()
-    for link in CHAIN:
+    for link in chain:
         for tenant in list(case.settings.tenants) or [""] if link.ask_tenant else [""]:
-            if case.settings.event_hub.hub and link.name in POSTED:
-                yield skipped("Not looked at: notifications come through the event hub.").at(link.name, tenant)
-                continue
             by = next((one for one in link.needs if (one, "") in hidden or (one, tenant) in hidden), None)
             if by is not None:
                 hidden.add((link.name, tenant))
