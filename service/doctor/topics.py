@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
+from service.doctor import wire
 from service.doctor.case import Case, error_text, listed
 from service.doctor.finding import Look, broken, ok, warn
 from service.stream.topics import TopicReport, ensure
@@ -12,6 +13,11 @@ from service.stream.topics import TopicReport, ensure
 # Kafka's own default; a large call's summary may come close to it.
 LEAST_MESSAGE_BYTES = 1_000_000
 CREATE = "Run `callstream topics`, or let `serve` create them (kafka.create_topics)."
+
+ACLS = (
+    "Allow this client: Read, Write, Describe, DescribeConfigs on topics {prefix}.* ; Read, Describe on groups "
+    "{prefix}.* ; Write, Describe on transactional ids {prefix}.* (kafka-acls --resource-pattern-type prefixed)."
+)
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,16 @@ async def check(case: Case) -> Iterable[Look]:
         described = await case.admin.describe_topics()
         report = await ensure(case.admin, case.topics, case.settings.kafka, create=False)
     except (KafkaError, OSError) as exc:
-        todo = f"Allow Describe and DescribeConfigs on the topics {case.topics.prefix}.* to this client."
-        return [broken(f"The topics cannot be described ({error_text(exc)}).", todo)]
+        seen = f"The topics cannot be described ({error_text(exc)})."
+        return [broken(seen, ACLS.format(prefix=case.topics.prefix))]
     layouts = {str(one["topic"]): _layout(one["partitions"]) for one in described}
     missing = [spec.name for spec in specs if spec.name not in layouts]
     if missing:
+        rights = await wire.topic_rights(case.admin, missing)
+        hidden = [name for name in missing if name in rights and rights[name].is_refused]
+        if hidden:
+            seen = f"Kafka does not let this client see {hidden[0]}{_others(hidden)}, whether they exist or not."
+            return [broken(seen, ACLS.format(prefix=case.topics.prefix))]
         return [judge_missing(case.topics.prefix, missing, len(specs), sorted(layouts))]
     ours = {spec.name: layouts[spec.name] for spec in specs}
     return judge(report, ours, case.brokers, case.settings.kafka.partitions)
@@ -64,6 +75,10 @@ def judge_missing(prefix: str, missing: Sequence[str], wanted: int, there: Seque
     others = sorted({name.removesuffix(".ledger") for name in there if name.endswith(".ledger")})
     hint = f" There are topics of {listed(others)}: is kafka.topic_prefix right?" if others else ""
     return broken(f"None of the {wanted} topics {prefix}.* exists.{hint}", CREATE)
+
+
+def _others(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} others" if len(names) > 1 else ""
 
 
 def _more(names: Sequence[str], shown: int) -> str:

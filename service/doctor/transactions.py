@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterable, Mapping
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from service.doctor import reading, wire
 from service.doctor.case import Case, error_text, listed
 from service.doctor.finding import Look, broken, ok
+from service.doctor.topics import ACLS
 from service.doctor.wire import Rights
 from service.stream.delivery import offsets_group
 
@@ -24,10 +25,6 @@ TRIES, PAUSE_SECONDS = 10, 0.3
 PASSING = ("CoordinatorNotAvailable", "GroupCoordinatorNotAvailable", "NotCoordinator", "LoadInProgress", "Concurrent")
 # The brokers abort what is open for longer than a minute; what is older does not end by itself.
 HANGING_SECONDS = 120.0
-ACLS = (
-    "Allow this client: Read, Write, Describe, DescribeConfigs on topics {prefix}.* ; Read, Describe on groups "
-    "{prefix}.* ; Write, Describe on transactional ids {prefix}.* (kafka-acls --resource-pattern-type prefixed)."
-)
 
 
 async def check(case: Case) -> Iterable[Look]:
@@ -79,6 +76,8 @@ def judge_topics(rights: Mapping[str, Rights], only_written: frozenset[str], tod
 async def _group(case: Case, name: str, todo: str) -> Look | None:
     try:
         found = await wire.group(case.admin, name)
+    except GroupAuthorizationFailedError:
+        return broken(f"Kafka refuses Read on the group {name}.", todo)
     except KafkaError as exc:
         return broken(f"Kafka does not show the group {name} ({error_text(exc)}).", todo)
     lacks = found.rights.lacks("Read")

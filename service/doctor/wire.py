@@ -30,9 +30,14 @@ class Rights:
     """Name of Kafka's error; empty for none."""
     operations: frozenset[str] | None = None
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing at all is allowed, not even to see it."""
+        return "AuthorizationFailed" in self.error
+
     def lacks(self, *wanted: str) -> list[str]:
         """Those of `wanted` that are refused."""
-        if self.error.endswith("AuthorizationFailedError"):
+        if self.is_refused:
             return list(wanted)
         return [] if self.operations is None else [one for one in wanted if one not in self.operations]
 
@@ -55,7 +60,8 @@ async def topic_rights(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict
         response = await admin._send_request(_MetadataRequest(names))
     except (IncompatibleBrokerVersion, NotImplementedError):
         return {name: Rights() for name in names}
-    return {name: _rights(code, operations) for code, name, _, _, operations in response.topics}
+    found = {name: _rights(code, operations) for code, name, _, _, operations in response.topics}
+    return {name: found[name] for name in names if name in found}
 
 
 async def group(admin: AIOKafkaAdminClient, name: str) -> Group:

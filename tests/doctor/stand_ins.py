@@ -64,12 +64,13 @@ async def stand_in(
     scene: Scene,
     members: str = "keeper,lanes",
     left_out: tuple[str, ...] = (),
+    kafka: str = "",
     **configs: dict[str, str],
 ) -> AsyncIterator[StandIn]:
     """Topics of a prefix of their own, all as they should be but for `left_out` and `configs` (by the last part of the
-    name); `members` of which groups there are. The keeper remembers a healthy past.
+    name); `members` of which groups there are. The keeper remembers a healthy past. `kafka`: another than the scene's.
     """
-    kafka = scene.environ["CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS"]
+    kafka = kafka or scene.environ["CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS"]
     topics = Topics(f"doctor{time.time_ns()}x")
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
