@@ -46,6 +46,8 @@ class Case:
     """The keeper's."""
     newest_notices: dict[str, float] = field(default_factory=dict)
     """By tenant id: when the newest notice in Kafka was received, Unix seconds."""
+    standings: dict[str, Any] = field(default_factory=dict)
+    """What the keeper says of each tenant's subscription (`Standing.shown`), where it runs here."""
     series: dict[str, float] | None = None
     """What the service on this machine counts, `name{label="value"}` → value; None when nobody answers."""
 
@@ -63,13 +65,12 @@ class Case:
 
     def wish(self, tenant: Tenant) -> upkeep.Wish:
         """The subscription that the tenant should have."""
-        settings = self.settings
+        public_url, minutes = self.settings.receiver.public_url, self.settings.keeper.subscription_minutes
         state = self.gatekeeper.newest(tenant.id)
-        if settings.event_hub.hub:
-            minutes = settings.keeper.subscription_minutes
-            # Which key it has only its keeper knows.
-            return upkeep.hub_wish(settings.event_hub.url, settings.receiver.public_url, state, minutes, made=None)
-        return upkeep.wish(settings.receiver.public_url, state, settings.keeper.subscription_minutes)
+        if not self.settings.event_hub.hub:
+            return upkeep.wish(public_url, state, minutes)
+        # Which key it has only its keeper knows.
+        return upkeep.hub_wish(self.settings.event_hub.url, public_url, state, minutes, made=None)
 
     @property
     def is_local(self) -> bool:

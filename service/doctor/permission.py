@@ -87,18 +87,16 @@ def judge(status: int, code: str) -> Look:
 
 
 def _missing(case: Case, tenant: Tenant, roles: list[str] | None) -> Look:
-    has = (
-        "Graph answers 403"
-        if roles is None
-        else f"The token has {'the roles ' + ', '.join(roles) if roles else 'no role'}"
-    )
+    """No consent. `roles`: those that the token has, None where it cannot be read."""
+    if roles is None:
+        has = "Graph answers 403"
+    else:
+        has = f"The token has {'the role ' + ' and '.join(roles) if roles else 'no role'}"
     todo = f"Add the application permission {ROLE} (not a delegated one) and have an administrator consent"
-    if case.graph.is_custom:
-        return broken(f"{has}; consent to {ROLE} is missing.", todo + ".")
-    query = urlencode({"client_id": tenant.client_id})
-    return broken(
-        f"{has}; consent to {ROLE} is missing.", f"{todo}: {case.graph.login_url}/{tenant.id}/adminconsent?{query}"
-    )
+    if not case.graph.is_custom:
+        query = urlencode({"client_id": tenant.client_id})
+        todo += f": {case.graph.login_url}/{tenant.id}/adminconsent?{query}"
+    return broken(f"{has}; consent to {ROLE} is missing.", todo if "http" in todo else f"{todo}.")
 
 
 def _moment(unix_seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The running service's private site, where the doctor can reach it: ready, alive, who waits, what is refused."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 import aiohttp
@@ -33,10 +34,13 @@ async def check_service(case: Case) -> Iterable[Look]:
     try:
         ready = await _json(case, f"{base}/readyz")
         live = await _json(case, f"{base}/livez")
+        status = await _json(case, f"{base}/status?format=json")
         case.series = read_series(await _text(case, f"{base}/metrics"))
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         todo = "Run the doctor where `callstream serve` runs (kubectl exec), or set CALLSTREAM_ADMIN__HOST and __PORT."
         return [warn(f"No callstream answers at its private site {base}, so what it counts is not seen.", todo)]
+    standings = status.get("subscriptions")
+    case.standings = standings if isinstance(standings, dict) else {}
     return judge_service(base, ready, live, case.series)
 
 
@@ -89,7 +93,19 @@ def judge_service(
         )
         for name in waiting
     ]
+    looks += [
+        warn(
+            f"Most records of tenant {labels['tenant']} fail for one reason, {labels['reason']}, so all of them wait.",
+            "The service's log names the error (`most records fail for one reason`); it goes on by itself.",
+        )
+        for labels in _outages(series)
+    ]
     return looks or [ok(f"The service at {base} is ready, and makes no tenant wait.")]
+
+
+def _outages(series: Mapping[str, float]) -> list[dict[str, str]]:
+    found = [name for name, value in series.items() if name.startswith("callstream_outage{") and value]
+    return [dict(re.findall(r'(\w+)="([^"]*)"', name)) for name in found]
 
 
 async def check_refusals(case: Case) -> Iterable[Look]:

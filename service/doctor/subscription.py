@@ -4,7 +4,7 @@ Graph shows no failed deliveries: whether notices arrive is the affair of the li
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from service import upkeep
 from service.doctor.case import Case, GivenTokens, error_text
@@ -31,7 +31,16 @@ async def check(case: Case, name: str, tenant: Tenant) -> Iterable[Look]:
         said = describe_error(exc)
         return [broken(f"Graph does not list subscriptions: {error_text(exc)}.", said["todo"])]
     keys = frozenset(case.settings.client_state.keys)
-    return judge(found, case.wish(tenant), keys, case.clock.now())
+    looks = judge(found, case.wish(tenant), keys, case.clock.now())
+    standing = case.standings.get(name) or {}
+    return [_as_the_keeper_says(look, standing) if look.status == "broken" else look for look in looks]
+
+
+def _as_the_keeper_says(look: Look, standing: Mapping[str, str | None]) -> Look:
+    """The keeper knows why it cannot mend what is broken: Graph has told it."""
+    if not standing.get("error"):
+        return look
+    return broken(f"{look.seen} The keeper says: {standing['error']}", standing.get("todo") or look.todo)
 
 
 def judge(found: Sequence[Subscription], wanted: upkeep.Wish, keys: frozenset[str], now: float) -> list[Look]:
@@ -71,15 +80,14 @@ def _wrong(one: Subscription, wanted: upkeep.Wish, keys: frozenset[str]) -> Look
         return broken(f"Subscription {one.id} is not for the change type updated.", KEEPER)
     if one.lifecycle_notification_url is None:
         return broken(f"Subscription {one.id} has no lifecycleNotificationUrl: it ends without a warning.", KEEPER)
-    number = _key_number(one.notification_url)
-    if number not in keys:
+    number, newest = _key_number(one.notification_url), _key_number(wanted.notification_url)
+    if newest and number not in keys:
         seen = (
             f"Subscription {one.id} was made with {f'clientState key {number}' if number else 'no key of ours'}, "
             "which is not configured: every notice of it is refused."
         )
         todo = f"Put CALLSTREAM_CLIENT_STATE__KEYS__{number or 1} back until the keeper has replaced it. {KEEPER}"
         return broken(seen, todo)
-    newest = _key_number(wanted.notification_url)
     if number != newest:
         seen = f"Subscription {one.id} carries clientState key {number}, and the newest is {newest}."
         return warn(seen, f"Keep key {number} until the keeper has replaced it. {KEEPER}")

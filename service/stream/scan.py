@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from service.settings import Kafka
+from service.settings import Connection, Kafka
 from service.stream.connect import client_options, close, close_consumer
 
 # Without a record for so long, the brokers are away or a transaction is open.
@@ -27,7 +27,7 @@ class Stretch:
 
 
 @asynccontextmanager
-async def open_admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(kafka: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client. Raises `KafkaError` when no broker answers."""
     admin = AIOKafkaAdminClient(**client_options(kafka))
     try:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from service.clock import Clock
+from service.emulator.directory import APP_ROLES
 from service.emulator.subscriptions import Subscription
 from tests.doctor.page import check
 from tests.doctor.scene import CONTOSO, Scene, free_port, site
@@ -153,6 +154,24 @@ async def test_missing_consent_is_named(scene: Scene) -> None:
     check("No consent", found)
 
 
+async def test_another_permission_than_the_right_one_is_named(scene: Scene) -> None:
+    """PSTN calls sound alike."""
+    tenants = scene.emulator.world.tenants
+    directory = tenants.directory(CONTOSO.id)
+    principal = directory.principal_of(CONTOSO.client_id)
+    assert principal is not None
+    tenants.set_consent(CONTOSO.id, False)
+    granted = directory.assign(principal, APP_ROLES["CallRecord-PstnCalls.Read.All"], scene.emulator.world.clock.now())
+    try:
+        found = await scene.first()
+    finally:
+        directory.assignments.pop(granted.id)
+        tenants.set_consent(CONTOSO.id, True)
+
+    is_broken(found, "permission", "The token has the role CallRecord-PstnCalls.Read.All; consent to CallRecords.Read")
+    check("Another permission than the right one", found)
+
+
 async def test_missing_consent_is_named_where_the_token_cannot_be_read(scene: Scene) -> None:
     """Graph's tokens are Graph's to read: then its answer tells."""
     from service.doctor.permission import judge, read_claims
@@ -221,6 +240,19 @@ async def test_a_subscription_that_nobody_renews_is_named(scene: Scene) -> None:
 
     is_broken(found, "subscription", "ends in 60 minutes and nobody renews it")
     check("A subscription that nobody renews", found)
+
+
+def test_the_keeper_s_own_words_stand_beside_a_broken_subscription() -> None:
+    """It has heard from Graph why it cannot mend it; nothing is added to what is not broken."""
+    from service.doctor.finding import broken, ok
+    from service.doctor.subscription import _as_the_keeper_says
+
+    standing = {"error": "400 ValidationError: no answer within 10 s", "todo": "Open the firewall."}
+    said = _as_the_keeper_says(broken("There is none.", "See the keeper."), standing)
+
+    assert said.seen == "There is none. The keeper says: 400 ValidationError: no answer within 10 s"
+    assert said.todo == "Open the firewall."
+    assert _as_the_keeper_says(ok("Fine."), {"error": None, "todo": None}) == ok("Fine.")
 
 
 async def test_no_subscription_is_named(scene: Scene) -> None:

@@ -62,22 +62,6 @@ async def test_one_of_two_addresses_being_away_is_a_warning(scene: Scene) -> Non
     check("One of two addresses of Kafka leads nowhere", found)
 
 
-async def test_an_event_hub_that_is_not_there_is_named(scene: Scene) -> None:
-    """And where notifications come through a hub, nobody asks for a public address."""
-    hub = {
-        "event_hub__hub": "calls",
-        "event_hub__namespace": "calls.servicebus.windows.net",
-        "event_hub__tenant_domain": "contoso.com",
-        "event_hub__bootstrap_servers": scene.environ["CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS"],
-        "event_hub__security_protocol": "PLAINTEXT",
-        "receiver__public_url": "",
-    }
-    found = await scene.first(**hub)
-
-    is_broken(found, "event hub", "There is no event hub calls")
-    check("An event hub that is not there", found)
-
-
 @asynccontextmanager
 async def forwarded(kafka: str) -> AsyncIterator[str]:
     """A way to the broker on which it calls itself by an address that leads nowhere, as behind a forwarded port."""
@@ -352,3 +336,41 @@ async def test_calls_that_are_missing_are_named(scene: Scene) -> None:
 
     is_broken(found, "completeness", "3 calls of")
     check("Calls that are listed and not published", found)
+
+
+def hub(kafka: str, name: str) -> dict[str, str | None]:
+    """Settings of an event hub that a topic stands in for."""
+    return {
+        "event_hub__hub": name,
+        "event_hub__namespace": "calls.servicebus.windows.net",
+        "event_hub__tenant_domain": "contoso.com",
+        "event_hub__bootstrap_servers": kafka,
+        "event_hub__security_protocol": "PLAINTEXT",
+    }
+
+
+async def test_a_missing_event_hub_is_named(scene: Scene) -> None:
+    """The public URL is not needed then, and not looked at."""
+    kafka = scene.environ["CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS"]
+    found = await scene.first(**hub(kafka, "no-such-hub"), receiver__public_url=None)
+
+    is_broken(found, "event hub", "There is no event hub no-such-hub")
+    check("An event hub that is not there", found)
+
+
+async def test_an_event_hub_s_namespace_that_is_away_is_named(scene: Scene) -> None:
+    """In the words that the service has for it."""
+    found = await scene.first(**hub(f"127.0.0.1:{free_port()}", "calls"), receiver__public_url=None)
+
+    is_broken(found, "event hub", "does not answer at 127.0.0.1:")
+    check("An event hub that cannot be reached", found)
+
+
+async def test_a_subscription_that_still_posts_while_there_is_a_hub_is_named(scene: Scene) -> None:
+    """The hub is there, and Graph was never told of it."""
+    async with stand_in(scene) as beside:
+        there = hub(beside.kafka, beside.topics.lifecycle)
+        found = await scene.first(**beside.changes, **there)
+
+    is_broken(found, "subscription", "not to EventHub:https://calls.servicebus.windows.net")
+    check("An event hub that no subscription names", found)

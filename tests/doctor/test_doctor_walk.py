@@ -9,6 +9,7 @@ from service.doctor.case import Case
 from service.doctor.finding import Finding, Look, broken, closing_line, document, exit_code, ok, warn
 from service.doctor.groups import judge_keeper, judge_workers
 from service.doctor.probe import judge
+from service.doctor.service import judge_service
 from service.doctor.walk import Link, walk
 from service.doctor.wire import Group, Rights
 from service.settings import Settings, Tenant
@@ -137,3 +138,17 @@ def test_who_answers_is_told_by_its_first_bytes() -> None:
     assert judge(b"\x15\x03\x03\x00\x02\x02\x46") == "tls"
     assert judge(b"") == "closed"
     assert judge(b"220 smtp") == "other"
+
+
+def test_what_the_service_counts_is_put_into_words() -> None:
+    """Tenants that wait, and outages by their reason."""
+    series = {
+        'callstream_tenant_waiting{tenant="contoso"}': 1.0,
+        'callstream_tenant_waiting{tenant="fabrikam"}': 0.0,
+        'callstream_outage{reason="unpublishable",tenant="contoso"}': 1.0,
+    }
+    looks = judge_service("http://127.0.0.1:8081", {"checks": {"store": "ok"}}, {"live": True}, series)
+
+    assert [look.status for look in looks] == ["warn", "warn"]
+    assert "makes tenant contoso wait" in looks[0].seen
+    assert "Most records of tenant contoso fail for one reason, unpublishable" in looks[1].seen
