@@ -68,7 +68,9 @@ async def test_json_is_one_document(scene: Scene) -> None:
     assert document["counts"]["broken"] == 1
     assert [one["link"] for one in document["findings"]] == [link.name for link in LINKS]
     assert all(set(one) == {"link", "tenant", "status", "seen", "todo"} for one in document["findings"])
-    assert [one["link"] for one in document["findings"] if one["tenant"]] == [link.name for link in LINKS if link.ask_tenant]
+    assert [one["link"] for one in document["findings"] if one["tenant"]] == [
+        link.name for link in LINKS if link.ask_tenant
+    ]
     skipped = [one["link"] for one in document["findings"] if one["status"] == "skipped"]
     assert skipped == ["permission", "subscription"]
     shows_no_secret(out)
