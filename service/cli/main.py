@@ -128,7 +128,7 @@ def topics(
         str | None,
         typer.Option(help="A principal such as User:callstream: only print what kafka-acls.sh is to be told."),
     ] = None,
-    role: Annotated[str, typer.Option(help="With --acls: receive, work, keep.")] = "receive,work,keep",
+    role: Annotated[str, typer.Option(help="With --acls: receive, work, keep, dead-letter.")] = "receive,work,keep",
     config: ConfigFile = None,
 ) -> None:
     """Creates the missing topics and says what differs from what the service needs."""

@@ -10,7 +10,7 @@ from service.cli.common import answering, quiet_kafka, settings_of
 from service.errors import UserError
 from service.settings import ROLES, Kafka
 from service.stream.connect import client_options, close
-from service.stream.rights import CREATE, as_command, merged, rights_of
+from service.stream.rights import CREATE, LETTERS, as_command, merged, rights_of
 from service.stream.topics import TopicReport, Topics, ensure
 
 
@@ -44,7 +44,7 @@ def acls_command(principal: str, roles: str, config: Path | None) -> int:
     try:
         rights = merged(right for role in chosen for right in rights_of(role, topics))
     except KeyError as unknown:
-        raise UserError(f"Role {unknown} is unknown; roles are {', '.join(ROLES)}.") from None
+        raise UserError(f"Role {unknown} is unknown; roles are {', '.join((*ROLES, LETTERS))}.") from None
     for right in rights:
         typer.echo(as_command(right, principal))
     return 0

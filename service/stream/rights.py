@@ -11,6 +11,7 @@ from typing import Literal
 from service.stream.topics import Topics
 
 CREATE = "create"
+LETTERS = "dead-letter"
 Kind = Literal["topic", "group", "transactional-id", "cluster"]
 
 
@@ -27,7 +28,8 @@ class Right:
 
 
 def rights_of(role: str, topics: Topics) -> list[Right]:
-    """Of `receive`, `work`, `keep`, or of `CREATE`: whoever makes missing topics. KeyError for another role."""
+    """Of `receive`, `work`, `keep`; of `CREATE`, whoever makes missing topics; of `LETTERS`, whoever lists dead letters
+    and queues them again. KeyError for another role."""
     everything = Right("topic", f"{topics.prefix}.", ("Describe", "DescribeConfigs"), is_prefix=True)
     raw = () if topics.raw is None else (topics.raw,)
     written_by_lanes = (
@@ -49,6 +51,12 @@ def rights_of(role: str, topics: Topics) -> list[Right]:
             *_all("Write", (topics.backfill, topics.state)),
             Right("group", f"{topics.prefix}.keeper", ("Read",)),
             Right("transactional-id", topics.keeper_transactional_id, ("Write",)),
+        ],
+        LETTERS: [
+            everything,
+            *_all("Read", (topics.dead_letter, topics.ledger)),
+            *_all("Write", (topics.notifications, topics.dead_letter)),
+            Right("transactional-id", topics.replay_transactional_id, ("Write",)),
         ],
         CREATE: [
             everything,

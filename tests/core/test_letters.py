@@ -29,6 +29,7 @@ from service.stream.ledger import Entry, ledger_key
 from service.stream.messages import dead_headers, dead_records
 from service.stream.policy import Dead, Rules
 from service.stream.reasons import REASONS, explained
+from service.stream.rights import LETTERS, rights_of
 from service.stream.topics import Topics
 
 ROOT = Path(__file__).parents[2]
@@ -267,6 +268,16 @@ def test_a_replay_is_owed_a_second_look_like_the_live_notice_it_may_have_been_me
     assert policy.after_fetch(first.notification, shaped, Entry(4), rules, NOW) == policy.Skip(
         policy.SkipReason.PUBLISHED
     )
+
+
+def test_whoever_replays_needs_the_right_to_just_that() -> None:
+    """Where Kafka has ACLs: two topics read, two written, one transactional id."""
+    rights = {(right.kind, right.name): right.operations for right in rights_of(LETTERS, Topics())}
+
+    assert rights["transactional-id", "callrecords.replay"] == ("Write",)
+    assert rights["topic", "callrecords.notifications"] == ("Write",)
+    assert rights["topic", "callrecords.ledger"] == ("Read",)
+    assert ("topic", "callrecords.calls") not in rights
 
 
 def test_a_replay_merged_with_a_fresh_notice_does_not_make_it_old() -> None:
