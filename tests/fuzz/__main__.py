@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz import tally
+from tests.fuzz.keep import worth_keeping
 from tests.fuzz.targets import CORPUS, TARGETS
 
 WORK = Path("build/fuzz")
-KEPT_BYTES = {"notification": 45_000, "record": 90_000, "graph": 30_000, "kafka": 25_000}
+KEPT_BYTES = {"notification": 30_000, "record": 60_000, "graph": 25_000, "kafka": 20_000}
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,13 @@ def run(name: str, seconds: int, runs: int, seed: int) -> Outcome:
 
 
 def keep(name: str) -> None:
-    """Replaces what stands in the committed corpus, save seeds and regressions, by the smallest inputs that together
-    reach what all of them reach, as many as fit.
-    """
-    merged = WORK / f"{name}.merged"
-    merged.mkdir(exist_ok=True)
-    for old in merged.iterdir():
-        old.unlink()
-    command = [sys.executable, "-m", "tests.fuzz.child", name, str(WORK / "merge.counts"), "-merge=1"]
-    subprocess.run([*command, str(merged), str(WORK / name)], check=True, capture_output=True)
-    for old in (CORPUS / name).iterdir():
+    """Adds to the committed corpus what of `build/fuzz/{name}` is worth it, in place of what was added before."""
+    corpus = CORPUS / name
+    for old in corpus.iterdir():
         if re.fullmatch(r"[0-9a-f]{40}", old.name):
             old.unlink()
-    room = KEPT_BYTES[name] - sum(file.stat().st_size for file in (CORPUS / name).iterdir())
-    for file in sorted(merged.iterdir(), key=lambda file: file.stat().st_size):
-        room -= file.stat().st_size
-        if room < 0:
-            break
-        (CORPUS / name / file.name).write_bytes(file.read_bytes())
+    for file in worth_keeping(TARGETS[name], list(corpus.iterdir()), list((WORK / name).iterdir()), KEPT_BYTES[name]):
+        (corpus / file.name).write_bytes(file.read_bytes())
 
 
 def _line(outcome: Outcome) -> str:
