@@ -13,8 +13,9 @@ from tests.fuzz.tally import Tally
 from tests.fuzz.targets import CORPUS, TARGETS
 
 ROOT = Path(__file__).parents[2]
+DEADLINE_SECONDS = 400.0  # far above what is needed: machines are shared
 # A second or two of each; the larger a target's inputs, the slower.
-RUNS = {"notification": 10_000, "record": 1_000, "graph": 10_000, "kafka": 20_000}
+RUNS = {"notification": 5_000, "record": 500, "graph": 5_000, "kafka": 10_000}
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -61,13 +62,18 @@ def test_atheris_finds_nothing_in_a_short_run(tmp_path: Path) -> None:
     """Guided by the branches of the program, from the committed corpus on, another seed each time."""
     # Side by side: most of the time goes by while each imports the program.
     children = {name: _child(name, tmp_path) for name in TARGETS}
-    for name, child in children.items():
-        said, _ = child.communicate(timeout=120)
-        counted = tally.read(tmp_path / f"{name}.counts")
+    try:
+        for name, child in children.items():
+            said, _ = child.communicate(timeout=DEADLINE_SECONDS)
+            counted = tally.read(tmp_path / f"{name}.counts")
 
-        assert child.returncode == 0, said[-5000:]
-        assert counted["runs"] >= RUNS[name]
-        assert counted.get("forged_admitted", 0) == 0
+            assert child.returncode == 0, said[-5000:]
+            assert counted["runs"] >= RUNS[name]
+            assert counted.get("forged_admitted", 0) == 0
+    finally:
+        for child in children.values():
+            child.kill()
+            child.communicate()
 
 
 def _child(name: str, folder: Path) -> "subprocess.Popen[str]":
