@@ -150,7 +150,16 @@ class Parts:
     @cached_property
     def tokens(self) -> TenantTokens:
         """One cache of tokens for all roles of the process."""
+        self._show_certificates()
         return tokens_of(self.http, self.graph, self.clock, self.metrics)
+
+    def _show_certificates(self) -> None:
+        for name, tenant in self.settings.tenants.items():
+            if tenant.credential == "certificate":
+                # Imported late: it needs the extra `azure`, which such a tenant needs anyway.
+                from service.graph.credentials_certificate import CertificateEnd
+
+                self.metrics.certificate_end.labels(name).set_function(CertificateEnd(tenant))
 
     async def open_worker(self, service: Service, stack: AsyncExitStack) -> None:
         """Lanes: fetch, shape, publish."""

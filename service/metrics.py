@@ -132,6 +132,11 @@ class Metrics:
         self.tenant_waiting = self._gauge(
             "tenant_waiting", "1 while a tenant has to wait (429, 403, no token, outage), else 0.", ("tenant",)
         )
+        self.certificate_end = self._gauge(
+            "certificate_end_timestamp_seconds",
+            "Unix time the tenant's sign-in certificate ends, as its file has it; 0 for a file that cannot be read.",
+            ("tenant",),
+        )
         self.odd_values = self._counter(
             "odd_values_total",
             "Values that Graph's contract does not foresee, by field path and kind.",

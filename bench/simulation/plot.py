@@ -88,7 +88,9 @@ def _days(axes: Axes, outcome: Outcome) -> None:
         Patch(color=SILENT, label="Graph silent: nobody is told of these calls"),
         Patch(color=DOWN, label="service down; subscriptions lapse"),
     ]
-    axes.legend(handles=legend, ncols=2, loc="upper left", frameon=False, fontsize=8)
+    axes.legend(
+        handles=legend, ncols=2, loc="upper left", facecolor="white", framealpha=1, edgecolor="none", fontsize=8
+    )
 
 
 def _open(axes: Axes, outcome: Outcome) -> None:
@@ -125,4 +127,13 @@ def _doings(axes: Axes, outcome: Outcome) -> None:
         for what, (text, shape, colour) in MARKS.items()
         if what in used
     ]
-    axes.legend(handles=legend, ncols=3, loc="upper left", frameon=False, fontsize=8, borderaxespad=0.1)
+    axes.legend(
+        handles=legend,
+        ncols=3,
+        loc="upper left",
+        facecolor="white",
+        framealpha=1,
+        edgecolor="none",
+        fontsize=8,
+        borderaxespad=0.1,
+    )

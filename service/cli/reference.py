@@ -108,6 +108,8 @@ TODO = {
     "batches_cut": "What holds the lanes back: `budget` is Graph's, the others are settings of `lanes`.",
     "receiver_seconds": "Above 3 s Graph counts an answer as slow, above 10 s it drops notifications: look at Kafka.",
     "graph_seconds": "`throttled` or `timeout` in bulk: lower `graph.tenant_requests_per_20s`, or wait out an outage.",
+    "certificate_end_timestamp_seconds": "Only for tenants that sign in with a certificate. Alert when it is less than "
+    "30 days ahead: put a new one in its file (docs/sign-in.md).",
     "tenant_waiting": "1 for long: look at the log for the tenant (consent, secret, throttling).",
     "odd_values": "New kinds mean that Graph changed; the values are published as well as they can be.",
     "records_fetched": "Nothing; compare with published.",

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from service.graph.credentials import NoToken
-from service.graph.credentials_files import read_certificate
+from service.graph.credentials_files import read_certificate, stamp
 from service.settings import Tenant
 
 # So long before its end a certificate is spoken of. Seconds.
@@ -42,6 +42,28 @@ def certificate_credential(tenant: Tenant, **options: Any) -> CertificateCredent
         file, days = tenant.certificate_file, round(left / 86400, 1)
         log.warning("the certificate ends soon", tenant_id=tenant.id, certificate_file=file, days_left=days)
     return credential
+
+
+class CertificateEnd:
+    """When a tenant's certificate ends, as its file has it now: a gauge that is read when it is scraped."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        self._stamp: object = None
+        self._end = 0.0
+
+    def __call__(self) -> float:
+        """Unix seconds; 0 while the file holds no certificate that can be read. Reads it again when it has changed."""
+        if (now := stamp(self._tenant)) != self._stamp:
+            self._stamp, self._end = now, self._read()
+        return self._end
+
+    def _read(self) -> float:
+        try:
+            content = read_certificate(self._tenant)
+            return certificate_end(content, self._tenant.certificate_password.reveal() or None)
+        except Exception:  # as above; the login's refusal says what is wrong with it
+            return 0.0
 
 
 def certificate_end(content: bytes, password: str | None) -> float:

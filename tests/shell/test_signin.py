@@ -37,6 +37,7 @@ from service.graph.auth import TenantTokens
 from service.graph.client import http_session
 from service.graph.clouds import Endpoints
 from service.graph.credentials_azure import AzureLogin
+from service.graph.credentials_certificate import CertificateEnd
 from service.settings import Log, Secret, Tenant
 from tests.shell.signin_fixture import (
     ISSUER,
@@ -451,6 +452,19 @@ async def test_a_token_file_that_is_none_is_named(login: SignIn, content: str | 
 
     assert words in str(await refused(login, tenant))
     assert login.outcomes() == {}
+
+
+async def test_a_certificates_end_can_be_watched(login: SignIn) -> None:
+    """As the file has it at each scrape, a renewed one too; 0 for a file that holds none."""
+    now = time.time()
+    tenant = login.with_certificate(make_client_certificate(life=dt.timedelta(days=5)).whole_pem)
+    end = CertificateEnd(tenant)
+    assert end() == pytest.approx(now + 5 * 86400, abs=3600)
+    login.with_certificate(make_client_certificate(life=dt.timedelta(days=90)).whole_pem)
+    assert end() == pytest.approx(now + 90 * 86400, abs=3600)
+    login.with_certificate("no certificate")
+
+    assert end() == 0
 
 
 async def test_a_certificate_that_ends_soon_is_told_before_it_does(login: SignIn, written: io.StringIO) -> None:
