@@ -7,9 +7,8 @@ from service.emulator.options import Limits
 DAY = 86400.0
 Span = tuple[float, float]
 
-# Graph's limits for tenants of this size: those of its documents (1,500, 10,000 and 15,000 for an application and
-# tenant, a tenant, an application) in their proportions, and the list at what older documents say. In 0.1 s of the
-# machine, the window of a clock this fast, a service without budgets goes above each of the three that it can fill.
+# Graph's limits in the proportions of tenants this small (of its 1,500, 10,000, 15,000 for an application and tenant,
+# a tenant, an application), half of its 40 for a record, and the list at what older documents say.
 LIMITS = Limits(app=400, tenant=267, app_and_tenant=40, record=20, list=10)
 
 
