@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.emulator.judge import Judge, Verdict
 from service.emulator.store import Store
+from service.stream.connect import close_consumer
 from service.stream.topics import Topics
 
 Seen = Callable[[dict[str, Any]], None]
@@ -42,7 +43,7 @@ class Watch:
                     for record in records:
                         self._see(record)
         finally:
-            await self._consumer.stop()
+            await close_consumer(self._consumer)
 
     def _see(self, record: ConsumerRecord) -> None:
         place = (record.topic, record.partition, record.offset, record.key, record.value, record.headers)

@@ -19,6 +19,7 @@ from service.graph.client import Progress
 from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import Kafka, Keeper, Lanes, Retry, Settings, Tenant
+from service.stream.connect import close_consumer
 from service.stream.policy import ShapedRecord
 from service.stream.topics import Topics, ensure, partition_of
 from service.stream.worker import Worker
@@ -147,7 +148,7 @@ async def read_all(servers: str, topic: str, count: int) -> list[ConsumerRecord]
                 found += polled.get(partition, [])
         return found
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def set_limit(admin: AIOKafkaAdminClient, topics: Topics, topic: str, size: int) -> None:

@@ -21,7 +21,7 @@ from service.metrics import REFUSED, Metrics
 from service.notification import Gatekeeper, LifecycleEvent, Notification, call_key, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Kafka, Receiver
-from service.stream.connect import client_options
+from service.stream.connect import client_options, close_consumer
 from service.stream.topics import Topics, ensure, partition_of
 from tests.shell.test_receiver import CALL, KEY, SUBSCRIPTION, TENANT, lifecycle_item
 from tests.shell.test_receiver import item as good_item
@@ -103,7 +103,7 @@ async def read_all(kafka: Kafka, topic: str, count: int) -> list[Any]:
                 polled = await consumer.getmany(timeout_ms=100)
                 found += [record for records in polled.values() for record in records]
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
     return found
 
 

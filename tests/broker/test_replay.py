@@ -25,6 +25,7 @@ from service.record.personal import CLASSES
 from service.replay import Selection, Tally, replay
 from service.settings import Privacy, Raw, Secret, Settings
 from service.stream.archived import Parts
+from service.stream.connect import close_consumer
 from service.stream.delivery import open_publisher
 from service.stream.policy import ShapedRecord
 from service.stream.shaping import policy_in_force, shape
@@ -178,7 +179,7 @@ async def _seen(servers: str, topic: str) -> None:
         consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
         await consumer.getone()
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def test_only_what_was_selected_is_shaped(kafka: str, prefix: str) -> None:
