@@ -10,14 +10,12 @@ so a receiver in the same process answers the handshake that our own POST makes 
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service import upkeep
@@ -32,19 +30,17 @@ from service.graph.subscription import (
     describe_error,
 )
 from service.graph.subscriptions import Subscriptions
+from service.leadership import POLL_MS, Ownership, open_member, until_gained, until_lost
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import Gatekeeper, read_event
 from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
-from service.stream.connect import NEVER_MS, client_options, close_consumer
 from service.stream.knock import reason_of
 from service.stream.topics import Topics
 
-POLL_MS = 1000
 FIRST_PAUSE_SECONDS = 1.0  # real: between tries to reach Kafka
 LONGEST_PAUSE_SECONDS = 10.0
-TOPIC_TRIES = 10  # quiet ones, while a service that has just started creates its topics
 # A renewal reauthorizes too; another within 10 minutes of it is what Graph asks us not to do (graph-contract 4).
 RENEWED_RECENTLY_SECONDS = 600.0
 # Renew at once, whatever the expiration: the token behind it ends, or an administrator changed something.
@@ -81,7 +77,7 @@ async def keep(
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            async with _open_consumer(settings.kafka, topics) as (consumer, ownership):
+            async with open_member(settings.kafka, topics) as (consumer, ownership):
                 pause = FIRST_PAUSE_SECONDS
                 tenants = [_Tending(name, tenant) for name, tenant in settings.tenants.items()]
                 keeper = _Keeper(settings, subscriptions, gatekeeper, metrics, clock, tenants, reconciler, board)
@@ -109,106 +105,19 @@ async def _cause(kafka: Kafka, error: Exception) -> str:
     return await reason_of(kafka) if isinstance(error, KafkaConnectionError) else str(error) or type(error).__name__
 
 
-class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Whether this process is the active keeper. Only sets state: no heartbeats are sent while a listener waits."""
-
-    def __init__(self) -> None:
-        self.gained = asyncio.Event()
-        self.lost = asyncio.Event()
-        self.lost.set()
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        if any(assigned):
-            self.lost.clear()
-            self.gained.set()
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002 - there is only one
-        self.gained.clear()
-        self.lost.set()
-
-
-@asynccontextmanager
-async def _open_consumer(kafka: Kafka, topics: Topics) -> AsyncIterator[tuple[AIOKafkaConsumer, _Ownership]]:
-    """A member of the keeper's group, its topic being there. Raises `KafkaError`."""
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka),
-        group_id=f"{topics.prefix}.keeper",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        session_timeout_ms=int(kafka.session_timeout_seconds * 1000),
-        heartbeat_interval_ms=int(kafka.session_timeout_seconds * 1000 / 5),
-        max_poll_interval_ms=NEVER_MS,
-    )
-    try:
-        await consumer.start()
-        await _wait_for(topics.lifecycle, consumer)
-        ownership = _Ownership()
-        consumer.subscribe([topics.lifecycle], listener=ownership)
-        yield consumer, ownership
-    finally:
-        # Leaves the group, so that another keeper takes over at once.
-        await close_consumer(consumer)
-
-
-async def _wait_for(topic: str, consumer: AIOKafkaConsumer) -> None:
-    """Returns once the topic exists: another part of the service creates it, or a person. Raises `KafkaError`."""
-    for attempt in itertools.count():
-        if topic in await consumer.topics():
-            return
-        if attempt == TOPIC_TRIES:
-            log.warning("the keeper waits for its topic", topic=topic, todo="Create it with `callstream topics`.")
-        await asyncio.sleep(FIRST_PAUSE_SECONDS)
-
-
-async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: _Ownership, metrics: Metrics) -> None:
+async def _stand_by(keeper: "_Keeper", consumer: AIOKafkaConsumer, ownership: Ownership, metrics: Metrics) -> None:
     """Works whenever this process is the active keeper. Ends only with an error or by being cancelled."""
     while True:
-        await _until_gained(consumer, ownership)
+        await until_gained(consumer, ownership)
         log.info("this process is the active keeper", tenants=sorted(one.name for one in keeper.tenants))
         metrics.keeper_active.set(1)
         try:
-            await _until_lost(keeper.work(consumer), ownership)
+            await until_lost(keeper.work(consumer), ownership)
         finally:
             metrics.keeper_active.set(0)
             keeper.board.clear()
             for one in keeper.tenants:
                 metrics.subscription_expiry.labels(one.name).set(0)
-
-
-async def _until_gained(consumer: AIOKafkaConsumer, ownership: _Ownership) -> None:
-    """Polls while it stands by: after an error aiokafka joins no more until a poll has raised it.
-
-    Raises `KafkaError`.
-    """
-    gaining = asyncio.ensure_future(ownership.gained.wait())
-    try:
-        while not gaining.done():
-            polling = asyncio.ensure_future(consumer.getmany(timeout_ms=POLL_MS, max_records=1))
-            try:
-                await asyncio.wait({gaining, polling}, return_when=asyncio.FIRST_COMPLETED)
-                if polling.done():
-                    polling.result()
-            finally:
-                polling.cancel()
-                await asyncio.wait({polling})
-    finally:
-        gaining.cancel()
-
-
-async def _until_lost(work: Any, ownership: _Ownership) -> None:
-    """Awaits `work` and breaks it off when ownership is lost; an error of `work` is raised as it is."""
-    working = asyncio.ensure_future(work)
-    losing = asyncio.ensure_future(ownership.lost.wait())
-    try:
-        await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        working.cancel()
-        losing.cancel()
-        await asyncio.wait({working, losing})
-        if not working.cancelled():
-            working.exception()  # raised above, or overtaken by the loss
 
 
 @dataclass

@@ -13,7 +13,8 @@ SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-c
 # the 4,230 minutes that Graph allows. Seconds.
 CLOCK_MARGIN_SECONDS = 300.0
 FIRST_WAIT_SECONDS = 2.0  # a receiver that is still starting cannot answer the first handshake
-LONGEST_WAIT_SECONDS = 3600.0
+# A consent that was granted shows soon, and a look costs a token and a page.
+LONGEST_WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def judge_conflict(existing: Subscription, wanted: Wish) -> Literal["adopt", "re
 
 
 def next_wait(failures: int, asked_seconds: float = 0.0) -> float:
-    """Seconds to wait after the `failures`-th failure in a row: doubling, up to an hour, never below what was asked."""
+    """Seconds after the `failures`-th failure in a row: doubling, up to 10 minutes, never below what was asked."""
     return max(asked_seconds, min(FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_WAIT_SECONDS))
 
 

@@ -47,16 +47,25 @@ class Publisher:
         await _all(self._send(topic, partition, group) for (topic, partition), group in by_partition.items())
 
     async def _send(self, topic: str, partition: int, records: list[KafkaRecord]) -> None:
-        acknowledged = []
+        acknowledged: list[asyncio.Future[Any]] = []
+
+        async def send_batch() -> None:
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+            future.add_done_callback(_hear)
+            acknowledged.append(future)
+
         batch = self._producer.create_batch()
         for record in records:
             full = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None
             if full:
-                acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
+                await send_batch()
                 batch = self._producer.create_batch()
                 batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-        acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
-        await asyncio.gather(*acknowledged)
+        await send_batch()
+        # Not `gather`: broken off, it would cancel the futures, and aiokafka's own behind them would end unheard.
+        await asyncio.wait(acknowledged)
+        for future in acknowledged:
+            future.result()
 
 
 def new_producer(kafka: Kafka, **options: Any) -> AIOKafkaProducer:
@@ -88,6 +97,12 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
         yield Publisher(producer, group)
     finally:
         await close_producer(producer)
+
+
+def _hear(future: "asyncio.Future[Any]") -> None:
+    """The failure of a batch that nobody awaits any more, because another failed first, is no news for the log."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
