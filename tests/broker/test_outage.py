@@ -12,7 +12,7 @@ from tests.broker.lane_bench import Bench, bench, call_id, eventually, notice, s
 
 CALLS = 40
 # Waits of minutes pass in seconds.
-SPEED = 20
+SPEED = 40
 
 
 async def _published(lanes: Bench, count: int) -> bool:
@@ -43,7 +43,7 @@ async def test_an_outage_of_one_kind_sets_nothing_aside_and_ends_by_itself(
 ) -> None:
     """Graph changes its shape for all records, or a release of ours trips over each."""
     bad = NotACallRecord("no_id", "the body has no id") if reason == "not_a_call_record" else trips
-    retry = Retry(delays=("10s", "20s"), give_up_hours=30 / 3600)
+    retry = Retry(delays=("10s", "20s"), give_up_hours=60 / 3600)
     async with bench(settings_for(kafka, prefix, retry=retry), clock=Clock(speed=SPEED)) as lanes:
         for name in names():
             lanes.graph.say(name, bad)
