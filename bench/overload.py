@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 
 from bench.report import machine
-from bench.scene import DEMO_TENANT_ID, OTHER_TENANT_ID, Scene, open_scene
+from bench.scene import DEMO_TENANT_ID, LOOK_SECONDS, OTHER_TENANT_ID, Scene, open_scene
 from service.embedded import embedded_kafka
 from service.errors import UserError
 
@@ -232,7 +232,8 @@ async def outage(servers: str, folder: Path, sizes: Sizes, tell: Tell) -> Outage
         began = time.perf_counter()
         for _ in range(0, sizes.waiting, CALLS_A_REQUEST):
             await _calls(scene, CALLS_A_REQUEST)
-        await scene.until_total("notifications_stored_total", sizes.waiting + 1)
+        while (await scene.get("/emulator/status"))["notificationsWaiting"]:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(LOOK_SECONDS)
         await asyncio.sleep(max(0.0, sizes.outage_seconds / OUTAGE_SPEED - (time.perf_counter() - began)))
         lasted = (time.perf_counter() - began) * OUTAGE_SPEED
         await scene.lift()

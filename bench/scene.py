@@ -113,7 +113,8 @@ class Scene:
             if now != seen:
                 seen, moved = now, loop.time()
             if loop.time() - moved > STALL_SECONDS:
-                raise RuntimeError(f"{name} stands at {now:.0f} of {least:.0f} and does not move")
+                counts = (await self.get("/emulator/status"))["delivery"]["counts"]
+                raise RuntimeError(f"{name} stands at {now:.0f} of {least:.0f} and does not move; delivered: {counts}")
             await asyncio.sleep(LOOK_SECONDS)
 
 

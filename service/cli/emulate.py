@@ -21,6 +21,7 @@ from service.emulator.options import (
     DEMO_CLIENT_ID,
     DEMO_CLIENT_SECRET,
     DEMO_TENANT_ID,
+    DeliveryOptions,
     EmulatorOptions,
     HubOptions,
     Limits,
@@ -33,6 +34,8 @@ from service.emulator.tls_folder import tls_folder as lay_out
 from service.errors import UserError
 
 SHOWN_CALLS = 5
+LEAST_ANSWER_SECONDS = 3.0
+"""A subscriber in another process has so many of the machine's seconds, however fast the clock runs."""
 
 
 async def emulate_command(
@@ -82,6 +85,7 @@ async def emulate_command(
         limits=Limits(enforced=limits),
         announce_existing=announce_existing,
         faults=read_faults(faults) if faults else (),
+        delivery=DeliveryOptions(least_real_seconds=LEAST_ANSWER_SECONDS),
         state_file=state,
         hubs=tuple(_hub(one) for one in event_hub or ()),
     )
