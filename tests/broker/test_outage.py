@@ -1,5 +1,7 @@
 """Most records failing for one reason, on a real broker: nothing is set aside, all of it is published in the end."""
 
+import asyncio
+
 import pytest
 
 from service.clock import Clock
@@ -28,6 +30,11 @@ def names(count: int = CALLS) -> list[str]:
     return [f"c{number}" for number in range(count)]
 
 
+async def put_at_once(lanes: Bench) -> None:
+    """All of them before the first is looked at again: fewer than an outage takes would be poison, each by itself."""
+    await asyncio.gather(*[lanes.put(notice(name)) for name in names()])
+
+
 async def trips(progress: Progress) -> ShapedRecord:
     """A bug of ours."""
     raise ZeroDivisionError
@@ -43,11 +50,11 @@ async def test_an_outage_of_one_kind_sets_nothing_aside_and_ends_by_itself(
 ) -> None:
     """Graph changes its shape for all records, or a release of ours trips over each."""
     bad = NotACallRecord("no_id", "the body has no id") if reason == "not_a_call_record" else trips
-    retry = Retry(delays=("10s", "20s"), give_up_hours=60 / 3600)
+    retry = Retry(delays=("1m", "2m"), give_up_hours=6 / 60)
     async with bench(settings_for(kafka, prefix, retry=retry), clock=Clock(speed=SPEED)) as lanes:
         for name in names():
             lanes.graph.say(name, bad)
-        await lanes.put(*[notice(name) for name in names()])
+        await put_at_once(lanes)
         await eventually(lambda: _is_on(lanes, reason), "it is seen to be an outage")
         status = lanes.worker.outages()["contoso"]
         looks = sum(lanes.graph.looks.values())
@@ -92,14 +99,14 @@ async def _dead(lanes: Bench, count: int) -> bool:
 
 async def test_a_message_limit_that_is_lowered_under_way_loses_nothing(kafka: str, prefix: str) -> None:
     """Kafka refuses every version; they wait, and are published when the limit is raised, without a restart."""
-    settings = settings_for(kafka, prefix, retry=Retry(delays=("10s", "20s")))
+    settings = settings_for(kafka, prefix, retry=Retry(delays=("1m", "2m")))
     async with bench(settings, clock=Clock(speed=SPEED)) as lanes, open_admin(settings.kafka) as admin:
         for name in ["first", *names()]:
             lanes.graph.say(name, shaped(name, 1))
         await lanes.put(notice("first"))
         await eventually(lambda: _published(lanes, 1), "one is published while all is well")
         await set_limit(admin, lanes.topics, lanes.topics.calls, 100)
-        await lanes.put(*[notice(name) for name in names()])
+        await put_at_once(lanes)
         await eventually(lambda: _is_on(lanes, "unpublishable"), "it is seen to be an outage")
         await set_limit(admin, lanes.topics, lanes.topics.calls, 1_000_000)
         await eventually(lambda: _published(lanes, 1 + CALLS), "all are published")
