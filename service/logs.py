@@ -26,6 +26,8 @@ SECONDS_BETWEEN_REPEATS = 30.0
 HARMLESS = re.compile(
     r"NotLeaderForPartition|LeaderNotAvailable|GroupCoordinatorNotAvailable|GroupLoadInProgress"
     r"|Unable to request metadata|Marking the coordinator dead|not found in cluster metadata|auto-create"
+    # Waiters within aiokafka that nobody asks when a producer is given up; who sent something has been told.
+    r"|never retrieved\nfuture: <Future finished exception=Producer(?:Closed|Fenced)\("
 )
 SECONDS_OF_GRACE = 10.0
 MOST_KEYS = 500

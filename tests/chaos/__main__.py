@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,9 +13,10 @@ from rich.console import Console
 from service.errors import UserError
 from tests.chaos.report import Report
 from tests.chaos.run import Progress, run
-from tests.chaos.world import Size
+from tests.chaos.world import EXACTLY_ONCE, Size
 
 INTERRUPTED = 130
+Delivery = Literal["exactly-once", "at-least-once"]
 
 
 def chaos(
@@ -24,13 +25,14 @@ def chaos(
     ] = 10_000,
     duration: Annotated[float, typer.Option(min=10, help="Seconds over which calls come and strikes fall.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and duration: the same schedule and calls.")] = 1,
+    delivery: Annotated[Delivery, typer.Option(help="What the service promises; repeats are counted.")] = EXACTLY_ONCE,
     report: Annotated[Path | None, typer.Option(help="File for the report: .md or .json.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder that keeps the logs of all processes.")] = None,
 ) -> None:
     """Three brokers, two receivers, three workers, an emulator: struck at random for a while, then judged."""
     console = Console(highlight=False, soft_wrap=True)
     try:
-        code = asyncio.run(_chaos(Size(events, duration, seed), report, logs, console))
+        code = asyncio.run(_chaos(Size(events, duration, seed, delivery), report, logs, console))
     except UserError as error:
         console.print(str(error), style="red", markup=False)
         code = error.exit_code

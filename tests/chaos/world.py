@@ -39,6 +39,9 @@ TENANTS = [
 ]
 
 
+EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
+
+
 @dataclass(frozen=True)
 class Size:
     """What a run is asked for."""
@@ -46,6 +49,7 @@ class Size:
     events: int
     seconds: float
     seed: int
+    delivery: str = EXACTLY_ONCE
 
 
 @dataclass
@@ -170,6 +174,8 @@ async def _children(
     environment = service_environment(cluster.bootstrap_servers, f"http://127.0.0.1:{graph}") | {
         "CALLSTREAM_RECEIVER__PUBLIC_URL": f"http://127.0.0.1:{public}"
     }
+    if size.delivery != EXACTLY_ONCE:
+        environment["CALLSTREAM_KAFKA__DELIVERY"] = size.delivery
     children: dict[str, Child] = {}
 
     def changed() -> None:

@@ -149,6 +149,19 @@ def test_outage_gives_a_line_now_and_then() -> None:
     assert passed[1] == pytest.approx(300, abs=2)
 
 
+@pytest.mark.parametrize("error", ["ProducerClosed()", "ProducerFenced('There is a newer producer')"])
+def test_waiters_of_a_producer_that_was_given_up_are_no_error(error: str) -> None:
+    """aiokafka leaves them behind; a future of anything else that nobody asked is told at once."""
+    repeats = RepeatFilter(Time())
+
+    assert not repeats.filter(
+        record(f"Future exception was never retrieved\nfuture: <Future finished exception={error}>")
+    )
+    assert repeats.filter(
+        record("Future exception was never retrieved\nfuture: <Future finished exception=KeyError()>")
+    )
+
+
 def test_harmless_sentence_is_told_only_when_it_lasts() -> None:
     """A new topic has no leader for a moment; one that has none for longer is a finding."""
     time = Time()
