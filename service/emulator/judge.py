@@ -41,12 +41,16 @@ class Verdict:
     """Records with other content, topic, partition, key or headers than they must have, or of nothing that existed."""
     half: int = 0
     """Versions of which some records were seen and some are missing."""
+    overtaken_lost: int = 0
+    """Of `lost`: what is missing of versions that were published in part and followed by a newer one."""
+    overtaken_half: int = 0
+    """Of `half`: versions that a newer one followed."""
     older_after_newer: int = 0
     """Records of a version that came after a newer version of the same call in the same topic."""
     dead: int = 0
     """Calls whose last version was not published but is named in a dead letter."""
     problems: list[str] = field(default_factory=list)
-    """The first 20, in words."""
+    """The first 20, in words; what is missing before what is there and should not be."""
 
     @property
     def is_right(self) -> bool:
@@ -180,7 +184,7 @@ class Judge:
 
     def verdict(self) -> Verdict:
         """What is known so far; asking changes nothing."""
-        counts, problems = Counter(self._counts), list(self._problems)
+        counts, problems = Counter(self._counts), list[str]()
         for call, versions in self._truth.items():
             for version, truth in versions.items():
                 self._account(call, version, truth, counts, problems)
@@ -195,9 +199,11 @@ class Judge:
             duplicated=counts["duplicated"],
             wrong=counts["wrong"],
             half=counts["half"],
+            overtaken_lost=counts["overtaken_lost"],
+            overtaken_half=counts["overtaken_half"],
             older_after_newer=counts["older_after_newer"],
             dead=counts["dead"],
-            problems=problems[:_PROBLEMS_SHOWN],
+            problems=[*problems, *self._problems][:_PROBLEMS_SHOWN],
         )
 
     def _account(self, call: Call, version: int, truth: _Version, counts: Counter[str], problems: list[str]) -> None:
@@ -213,6 +219,9 @@ class Judge:
             counts["dead"] += 1
             return
         counts["lost"] += len(missing)
+        if not is_last:  # and seen in part
+            counts["overtaken_lost"] += len(missing)
+            counts["overtaken_half"] += 1
         if truth.is_seen:
             counts["half"] += 1
             first = next(iter(missing))

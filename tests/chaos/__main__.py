@@ -58,6 +58,8 @@ async def _judged(size: Size, logs: Path | None, console: Console) -> Report:
     with tempfile.TemporaryDirectory(prefix="callstream-chaos-") as temporary, Progress(size, console) as progress:
         folder = logs or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"The folder {folder} holds another run: name an empty or new one.")
         return await run(size, folder, progress)
 
 

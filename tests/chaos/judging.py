@@ -47,6 +47,8 @@ class Task(msgspec.Struct, frozen=True):
     settle_file: str
     calls: int
     """How many calls the generator makes in the whole run."""
+    is_patient: bool = False
+    """Whether what is missing may still come, without transactions: a batch that broke off is repeated later."""
     quiet_seconds: float = 4.0
     deadline_seconds: float = 240.0
     """After which what is missing then is lost."""
@@ -194,6 +196,11 @@ class Court:
             "behind_seconds": round(now - since, 1) if since else 0.0,
         }
 
+    def is_last_missing(self) -> bool:
+        """Whether something of a call's last version is not there."""
+        verdict = self._judge.verdict()
+        return verdict.lost > verdict.overtaken_lost
+
     def verdict(self) -> dict[str, Any]:
         """All counts; what must be 0 stands under `faults`."""
         verdict, calls = self._judge.verdict(), self.calls
@@ -211,6 +218,7 @@ class Court:
                 "dead letters": sum(self._dead.values()),
                 "ledger differs": len(mistaken),
             },
+            "overtaken": {"lost": verdict.overtaken_lost, "half versions": verdict.overtaken_half},
             "dead letters by reason": dict(self._dead),
             "problems": [*verdict.problems, *vanished[:SHOWN], *mistaken[:SHOWN]],
             "calls": verdict.calls,
@@ -332,7 +340,8 @@ async def judge(task: Task) -> None:
                 events, moved = (court.streams, len(court.calls.due)), now
             if settling_since is not None:
                 is_quiet = court.is_complete and now - moved > task.quiet_seconds and not await reader.hidden()
-                if is_quiet or now - settling_since > task.deadline_seconds:
+                may_come = task.is_patient and court.is_last_missing()
+                if (is_quiet and not may_come) or now - settling_since > task.deadline_seconds:
                     verdict = court.verdict() | {"hidden": await reader.hidden()}
                     print(json.dumps({"verdict": verdict}), flush=True)
                     return

@@ -51,14 +51,18 @@ class Report:
         ended = {"processes that ended by themselves": sum(map(len, self.crashes.values()))}
         hidden = {"partitions with an open transaction": len(self.verdict["hidden"])}
         faults = {**self.verdict["faults"], **ended, **hidden}
-        return {name: count for name, count in faults.items() if name not in self.counted}
+        if self.size.delivery != AT_LEAST_ONCE:
+            return faults
+        overtaken = self.verdict["overtaken"]
+        return {name: n - overtaken.get(name, 0) for name, n in faults.items() if name not in MAY_BE_AT_LEAST_ONCE}
 
     @property
     def counted(self) -> dict[str, int]:
         """What may be above 0 with this delivery."""
         if self.size.delivery != AT_LEAST_ONCE:
             return {}
-        return {name: self.verdict["faults"][name] for name in sorted(MAY_BE_AT_LEAST_ONCE)}
+        half = {"half versions that a newer one followed": self.verdict["overtaken"]["half versions"]}
+        return {name: self.verdict["faults"][name] for name in sorted(MAY_BE_AT_LEAST_ONCE)} | half
 
     @property
     def is_right(self) -> bool:

@@ -244,6 +244,7 @@ async def _judging(size: Size, folder: Path, cluster: Cluster) -> AsyncIterator[
         state_file=str(folder / "graph.state"),
         settle_file=str(folder / "settle"),
         calls=calls_for(size.events),
+        is_patient=size.delivery == AT_LEAST_ONCE,
     )
     (folder / "judge.json").write_bytes(msgspec.json.encode(task))
     with (folder / "judge.log").open("ab") as log:

@@ -148,6 +148,7 @@ def test_a_missing_event_is_lost_and_leaves_a_half_version(call: Json) -> None:
     verdict = judged([call], published(call)[1:])
 
     assert counts(verdict) == {"lost": 1, "half": 1}
+    assert (verdict.overtaken_lost, verdict.overtaken_half) == (0, 0)
     assert call["id"] in verdict.problems[0]
     assert not verdict.is_right
 
@@ -182,7 +183,10 @@ def test_half_of_an_overtaken_version_is_a_loss(call: Json) -> None:
     """It need not appear, but if it does it must be whole."""
     later = next_version(call, 1, 1_790_010_000.0)
 
-    assert counts(judged([call, later], published(call)[:5] + published(later))) == {"lost": 8, "half": 1}
+    verdict = judged([call, later], published(call)[:5] + published(later))
+
+    assert counts(verdict) == {"lost": 8, "half": 1}
+    assert (verdict.overtaken_lost, verdict.overtaken_half) == (8, 1)
 
 
 def test_a_repeated_event_is_a_duplicate(call: Json) -> None:
