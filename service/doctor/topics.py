@@ -14,10 +14,7 @@ from service.stream.topics import TopicReport, ensure
 LEAST_MESSAGE_BYTES = 1_000_000
 CREATE = "Run `callstream topics`, or let `serve` create them (kafka.create_topics)."
 
-ACLS = (
-    "Allow this client: Read, Write, Describe, DescribeConfigs on topics {prefix}.* ; Read, Describe on groups "
-    "{prefix}.* ; Write, Describe on transactional ids {prefix}.* (kafka-acls --resource-pattern-type prefixed)."
-)
+ACLS = "`callstream topics --acls User:…` prints what to grant (docs/kafka-security.md)."
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ async def check(case: Case) -> Iterable[Look]:
         report = await ensure(case.admin, case.topics, case.settings.kafka, create=False)
     except (KafkaError, OSError) as exc:
         seen = f"The topics cannot be described ({error_text(exc)})."
-        return [broken(seen, ACLS.format(prefix=case.topics.prefix))]
+        return [broken(seen, ACLS)]
     layouts = {str(one["topic"]): _layout(one["partitions"]) for one in described}
     missing = [spec.name for spec in specs if spec.name not in layouts]
     if missing:
@@ -46,7 +43,7 @@ async def check(case: Case) -> Iterable[Look]:
         hidden = [name for name in missing if name in rights and rights[name].is_refused]
         if hidden:
             seen = f"Kafka does not let this client see {hidden[0]}{_others(hidden)}, whether they exist or not."
-            return [broken(seen, ACLS.format(prefix=case.topics.prefix))]
+            return [broken(seen, ACLS)]
         return [judge_missing(case.topics.prefix, missing, len(specs), sorted(layouts))]
     ours = {spec.name: layouts[spec.name] for spec in specs}
     return judge(report, ours, case.brokers, case.settings.kafka.partitions)

@@ -1,22 +1,25 @@
-"""Whether this client may write in transactions: on topics, on groups, on transactional ids; and whether one hangs.
+"""Whether this client may do what the roles need: on topics, on groups, on transactional ids; and whether one hangs.
 
-What may be done is asked, not tried (`wire`). A producer id is asked for under `{prefix}.doctor`, which no lane has, so
-nobody is fenced; no transaction is begun.
+What may be done is asked, not tried (`wire`). A producer id is asked for under `{prefix}.lane.doctor`, which no lane
+has, so nobody is fenced; no transaction is begun.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from aiokafka import TopicPartition
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
+from aiokafka.errors import KafkaError
 
 from service.doctor import reading, wire
-from service.doctor.case import Case, error_text, listed
-from service.doctor.finding import Look, broken, ok
+from service.doctor.case import Case, listed
+from service.doctor.finding import Look, broken, ok, warn
 from service.doctor.topics import ACLS
-from service.doctor.wire import Rights
-from service.stream.delivery import offsets_group
+from service.doctor.wire import Group, Rights
+from service.settings import ROLES
+from service.stream.rights import merged, rights_of
+from service.stream.topics import Topics
 
 # As lanes ask for; a broker may have a lower limit (transaction.max.timeout.ms).
 TRANSACTION_MS = 60_000
@@ -27,61 +30,108 @@ PASSING = ("CoordinatorNotAvailable", "GroupCoordinatorNotAvailable", "NotCoordi
 HANGING_SECONDS = 120.0
 
 
+@dataclass(frozen=True)
+class Told:
+    """What Kafka says of this client."""
+
+    topics: Mapping[str, Rights]
+    groups: Mapping[str, Group | str]
+    """A group, or the name of the error in its place."""
+    producer: str = ""
+    """The name of the error when a lane's producer id was asked for; empty for none."""
+    keeper: str = ""
+    """As well, when it was asked who coordinates the keeper's transactions."""
+
+
 async def check(case: Case) -> Iterable[Look]:
     """Rights first, then a producer id, then what stands open."""
-    prefix = case.topics.prefix
-    todo = ACLS.format(prefix=prefix)
-    rights = await wire.topic_rights(case.admin, _names(case))
-    if (look := judge_topics(rights, _only_written(case), todo)) is not None:
+    topics, in_transactions = case.topics, case.settings.kafka.delivery == "exactly-once"
+    told = Told(
+        topics=await wire.topic_rights(case.admin, [spec.name for spec in topics.specs(1)]),
+        groups={name: await _group(case, name) for name in (topics.lane_group, f"{topics.prefix}.keeper")},
+        producer=await _producer_id(case, f"{topics.prefix}.lane.doctor") if in_transactions else "",
+        keeper=await _coordinator(case, topics.keeper_transactional_id) if in_transactions else "",
+    )
+    if told.producer and "AuthorizationFailed" not in told.producer:
+        return [judge_producer(told.producer)]
+    if (look := judge_rights(told, topics)) is not None:
         return [look]
-    offsets = offsets_group(case.settings.kafka, case.topics)
-    for group in dict.fromkeys((case.topics.lane_group, offsets, f"{prefix}.keeper")):
-        if (look := await _group(case, group, todo)) is not None:
-            return [look]
-    if case.settings.kafka.delivery == "at-least-once":
-        return [ok("This client may write to every topic; transactions are not used (kafka.delivery).")]
-    said = await _producer_id(case, f"{prefix}.doctor")
-    if said:
-        return [judge_producer(said, prefix, todo)]
+    unsaid = all(one.operations is None for one in told.topics.values())
+    also = " This broker does not tell what is allowed on topics." if unsaid else ""
+    if not in_transactions:
+        return [ok(f"Not used (kafka.delivery is at-least-once); this client may do what every role needs.{also}")]
     if (hanging := await _hanging(case)) is not None:
         return [hanging]
-    unsaid = all(one.operations is None for one in rights.values())
-    also = " (this broker does not say what is allowed on topics)" if unsaid else ""
-    return [ok(f"This client may write to every topic, and in transactions{also}; none hangs.")]
+    return [ok(f"This client may do what every role needs; no transaction hangs.{also}")]
 
 
-def _names(case: Case) -> list[str]:
-    return [spec.name for spec in case.topics.specs(1)]
+async def _group(case: Case, name: str) -> Group | str:
+    said = ""
+    for _ in range(TRIES):
+        try:
+            return await wire.group(case.admin, name)
+        except KafkaError as exc:
+            said = type(exc).__name__
+        if not any(one in said for one in PASSING):
+            break
+        await asyncio.sleep(PAUSE_SECONDS)
+    return said
 
 
-def _only_written(case: Case) -> frozenset[str]:
-    topics = case.topics
-    return frozenset((*topics.streams.values(), topics.calls, topics.dead_letter, topics.raw or topics.calls))
-
-
-def judge_topics(rights: Mapping[str, Rights], only_written: frozenset[str], todo: str) -> Look | None:
-    """The first right that is missing on topics."""
-    lacking = {
-        name: lacks
-        for name, one in rights.items()
-        if (lacks := one.lacks(*(("Write",) if name in only_written else ("Read", "Write"))))
-    }
-    if not lacking:
-        return None
-    name, lacks = next(iter(lacking.items()))
-    more = f", and on {len(lacking) - 1} other topics" if len(lacking) > 1 else ""
-    return broken(f"Kafka refuses {listed(lacks)} on the topic {name}{more}.", todo)
-
-
-async def _group(case: Case, name: str, todo: str) -> Look | None:
+async def _coordinator(case: Case, transactional_id: str) -> str:
+    """Who may write with an id may ask for its coordinator; the keeper's own is not asked for more, to fence nobody."""
     try:
-        found = await wire.group(case.admin, name)
-    except GroupAuthorizationFailedError:
-        return broken(f"Kafka refuses Read on the group {name}.", todo)
+        await case.admin.find_coordinator(transactional_id, wire.TRANSACTION)
     except KafkaError as exc:
-        return broken(f"Kafka does not show the group {name} ({error_text(exc)}).", todo)
-    lacks = found.rights.lacks("Read")
-    return broken(f"Kafka refuses Read on the group {name}.", todo) if lacks else None
+        return type(exc).__name__
+    return ""
+
+
+def judge_rights(told: Told, topics: Topics) -> Look | None:
+    """None when every role could work under this account.
+
+    Roles may have accounts of their own: one that is refused something here is broken only where nobody works it.
+    """
+    refused = {role: lacking for role in ROLES if (lacking := _refused(told, topics, role))}
+    if not refused:
+        return None
+    first, lacking = next(iter(refused.items()))
+    more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+    said = f"Kafka refuses this client {lacking[0]}{more}; the role {first} needs it"
+    idle = [role for role in refused if not _is_worked(told, topics, role)]
+    if idle or len(refused) == len(ROLES):
+        return broken(f"{said}.", ACLS)
+    others = f"; {listed(list(refused))} run under other accounts" if len(refused) > 1 else "; it runs elsewhere"
+    return warn(f"{said}{others}.", f"Nothing, if so; the doctor sees less here. Else: {ACLS}")
+
+
+def _refused(told: Told, topics: Topics, role: str) -> list[str]:
+    """What the role needs and Kafka refuses, in words."""
+    found = []
+    for right in merged(rights_of(role, topics)):
+        if right.is_prefix and right.kind == "topic":
+            continue  # seeing them is the affair of the link before
+        match right.kind:
+            case "topic":
+                lacks = told.topics.get(right.name, Rights()).lacks(*right.operations)
+            case "group":
+                group = told.groups[right.name]
+                rights = Rights(group) if isinstance(group, str) else group.rights
+                lacks = rights.lacks(*right.operations)
+            case _:
+                lacks = Rights(told.producer if role == "work" else told.keeper).lacks(*right.operations)
+        if lacks:
+            whose = f"{right.name}*" if right.is_prefix else right.name
+            found.append(f"{listed(lacks)} on the {right.kind.replace('-', ' ')} {whose}")
+    return found
+
+
+def _is_worked(told: Told, topics: Topics, role: str) -> bool:
+    """Whether somebody is seen to do it. Of `receive` nothing is seen in Kafka."""
+    if role == "receive":
+        return True
+    group = told.groups[topics.lane_group if role == "work" else f"{topics.prefix}.keeper"]
+    return isinstance(group, Group) and group.members > 0
 
 
 async def _producer_id(case: Case, transactional_id: str) -> str:
@@ -100,10 +150,8 @@ async def _producer_id(case: Case, transactional_id: str) -> str:
     return said
 
 
-def judge_producer(error: str, prefix: str, todo: str) -> Look:
-    """Why a transactional producer cannot be had. `error` is the name of Kafka's."""
-    if "AuthorizationFailed" in error:
-        return broken(f"Kafka refuses the transactional id {prefix}.doctor ({error}), and so those of lanes.", todo)
+def judge_producer(error: str) -> Look:
+    """Why a transactional producer cannot be had, other than for ACLs. `error` is the name of Kafka's."""
     if "Timeout" in error:
         seen = f"The brokers allow no transaction of {TRANSACTION_MS // 1000} s."
         return broken(seen, "Set transaction.max.timeout.ms of the brokers to 60000 or more.")
@@ -115,7 +163,8 @@ def judge_producer(error: str, prefix: str, todo: str) -> Look:
             "must not exceed the number of brokers.",
         )
     return broken(
-        f"The brokers give no transactional producer ({error}).", "Use brokers with transactions (Kafka 2.3 or later)."
+        f"The brokers give no transactional producer ({error}).",
+        "Use brokers with transactions, or set kafka.delivery to at-least-once.",
     )
 
 

@@ -10,6 +10,8 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+
 from service.doctor import (
     backlog,
     completeness,
@@ -99,9 +101,23 @@ async def _look(case: Case, link: Link, tenant: str) -> list[Look]:
             return list(await _asked(case, link, tenant))
     except TimeoutError:
         return [broken(f"There was no answer within {link.seconds:g} s.", "See whether a firewall swallows packets.")]
+    except TopicAuthorizationFailedError as exc:
+        return [skipped(f"Not looked at: Kafka does not let this client read {_names(exc)}.")]
+    except KafkaError as exc:
+        return [
+            broken(
+                f"Kafka broke off ({error_text(exc)}).", "Run the doctor again; see the brokers' logs if it stays so."
+            )
+        ]
     except Exception as exc:
         seen = f"The doctor itself failed here ({type(exc).__name__}: {error_text(exc)})."
         return [broken(seen, "This is a bug of callstream; report it with this line.")]
+
+
+def _names(exc: TopicAuthorizationFailedError) -> str:
+    """The topics, where the error names them."""
+    named = exc.args[0] if exc.args else ()
+    return ", ".join(sorted(named)) if isinstance(named, set | frozenset | list) else "the topic"
 
 
 def _asked(case: Case, link: Link, tenant: str) -> Awaitable[Iterable[Look]]:

@@ -67,8 +67,12 @@ async def topic_rights(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict
 async def group(admin: AIOKafkaAdminClient, name: str) -> Group:
     """One group as its coordinator sees it. Raises `KafkaError` when there is no coordinator."""
     node = await admin.find_coordinator(name)
-    response = await admin._send_request(_GroupsRequest([name]), node)
-    ((code, _, state, _, _, members, operations),) = response.groups
+    try:
+        response = await admin._send_request(_GroupsRequest([name]), node)
+        ((code, _, state, _, _, members, operations),) = response.groups
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        (response,) = await admin.describe_consumer_groups([name], node)
+        ((code, _, state, _, _, members),), operations = response.groups, UNSAID
     owned = {place: host for _, _, host, _, assignment in members for place in _owned(assignment)}
     return Group(state, len(members), owned, _rights(code, operations))
 

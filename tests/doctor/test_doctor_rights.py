@@ -1,7 +1,7 @@
 """What a guarded Kafka refuses: accounts and ACLs, at a real broker that has both."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 
 from service.embedded import Cluster, Listener, Security, embedded_kafka
+from service.settings import ROLES
+from service.stream.rights import merged, rights_of
 from tests.doctor.page import check
 from tests.doctor.scene import SECONDS, Scene
 from tests.doctor.stand_ins import StandIn, stand_in
@@ -18,7 +20,9 @@ from tests.doctor.test_doctor_outside import is_broken
 USER, PASSWORD = "callstream", "the-password-of-callstream"
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
-PREFIXED, ALLOW, ANY = 4, 3, 1
+LITERAL, PREFIXED, ALLOW, ANY = 3, 4, 3, 1
+KINDS = {"topic": TOPIC, "group": GROUP, "transactional-id": TRANSACTIONAL_ID}
+OPERATIONS = {"Read": READ, "Write": WRITE, "Describe": DESCRIBE, "DescribeConfigs": DESCRIBE_CONFIGS}
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +40,11 @@ def guarded(kafka_packages: None) -> Iterator[Cluster]:
 
 
 @asynccontextmanager
-async def allowed(scene: Scene, cluster: Cluster, *rights: tuple[int, int]) -> AsyncIterator[dict[str, str | None]]:
+async def allowed(
+    scene: Scene, cluster: Cluster, *rights: tuple[int, int], members: str = "keeper,lanes"
+) -> AsyncIterator[dict[str, str | None]]:
     """Topics of which the account may do so much: (kind of resource, operation); the doctor's settings."""
-    async with stand_in(scene, kafka=cluster.bootstrap_servers) as beside:
+    async with stand_in(scene, members, kafka=cluster.bootstrap_servers) as beside:
         await _allow(cluster, beside, rights)
         yield account(cluster, PASSWORD) | beside.changes
 
@@ -54,18 +60,24 @@ def account(cluster: Cluster, password: str) -> dict[str, str | None]:
 
 
 async def _allow(cluster: Cluster, beside: StandIn, rights: tuple[tuple[int, int], ...]) -> None:
+    await _grant(cluster, [(kind, beside.topics.prefix, PREFIXED, operation) for kind, operation in rights])
+
+
+async def _grant(cluster: Cluster, wishes: Sequence[tuple[int, str, int, int]]) -> None:
+    """Kind of resource, name, pattern, operation."""
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap_servers)
     await admin.start()
     try:
-        for kind, operation in rights:
-            wish = CreateAclsRequest(kind, beside.topics.prefix, PREFIXED, f"User:{USER}", "*", operation, ALLOW)
+        for kind, name, pattern, operation in wishes:
+            wish = CreateAclsRequest(kind, name, pattern, f"User:{USER}", "*", operation, ALLOW)
             answer = await admin._send_request(wish)
             assert answer.creation_responses[0][0] == 0
         # The broker that will judge learns of them a moment after the one that has written them down.
-        asked = DescribeAclsRequest(ANY, beside.topics.prefix, PREFIXED, None, None, ANY, ANY)
-        async with asyncio.timeout(SECONDS):
-            while _count(await admin._send_request(asked)) < len(rights):  # noqa: ASYNC110 - the broker tells nobody
-                await asyncio.sleep(0.01)
+        for kind, name, pattern, operation in wishes[-1:]:
+            asked = DescribeAclsRequest(kind, name, pattern, None, None, operation, ANY)
+            async with asyncio.timeout(SECONDS):
+                while not _count(await admin._send_request(asked)):  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(0.01)
     finally:
         await admin.close()
 
@@ -80,9 +92,19 @@ JOINS = (*WRITES, (GROUP, READ))
 ALL = (*JOINS, (TRANSACTIONAL_ID, WRITE))
 REFUSALS = (
     ("An account that may see no topic", (), "topics", "does not let this client see callrecords.notifications"),
-    ("An account that may see topics and no more", SEES, "transactions", "refuses Read and Write on the topic"),
-    ("An account that may write, and join no group", WRITES, "transactions", "refuses Read on the group"),
-    ("An account without transactional ids", JOINS, "transactions", "refuses the transactional id"),
+    (
+        "An account that may see topics and no more",
+        SEES,
+        "transactions",
+        "Write on the topic callrecords.notifications",
+    ),
+    ("An account that may write, and join no group", WRITES, "transactions", "Read on the group callrecords.lanes"),
+    (
+        "An account without transactional ids",
+        JOINS,
+        "transactions",
+        "Write on the transactional id callrecords.lane.*; the role work needs it",
+    ),
 )
 
 
@@ -90,22 +112,56 @@ REFUSALS = (
 async def test_a_missing_acl_is_named(
     scene: Scene, guarded: Cluster, set_up: str, rights: tuple[tuple[int, int], ...], link: str, named: str
 ) -> None:
-    """With the whole list of those that are needed."""
-    async with allowed(scene, guarded, *rights) as changes:
+    """With the command that prints what is needed."""
+    async with allowed(scene, guarded, *rights, members="") as changes:
         prefix = str(changes["kafka__topic_prefix"])
         found = await scene.first(**changes)
 
     is_broken(found, link, named.replace("callrecords", prefix))
-    assert f"topics {prefix}.*" in found.todo
+    assert "topics --acls" in found.todo
     check(set_up, found)
 
 
+async def test_an_account_of_one_role_is_a_warning_where_others_work(scene: Scene, guarded: Cluster) -> None:
+    """Somebody else's worker and keeper are in their groups: the doctor has run with a receiver's account."""
+    async with allowed(scene, guarded, *JOINS) as changes:
+        found = await scene.first(**changes)
+
+    assert (found.link, found.status) == ("transactions", "warn"), found
+    assert "run under other accounts" in found.seen
+
+
+async def test_brokers_without_transactions_are_not_asked_for_any(scene: Scene, guarded: Cluster) -> None:
+    """`kafka.delivery = at-least-once` needs no transactional id."""
+    async with allowed(scene, guarded, *JOINS) as changes:
+        found = await scene.line("transactions", **changes, kafka__delivery="at-least-once")
+
+    assert found.status == "ok", found
+    assert "at-least-once" in found.seen
+
+
 async def test_with_all_acls_nothing_is_refused(scene: Scene, guarded: Cluster) -> None:
-    """Those that docs/doctor.md lists suffice for everything that is looked at."""
+    """Everything that begins with the prefix."""
     async with allowed(scene, guarded, *ALL) as changes, asyncio.timeout(SECONDS):
         found = await scene.walk(**changes)
 
-    assert [one for one in found if one.status not in ("ok", "skipped")] == []
+    assert [one for one in found if one.status != "ok"] == []
+
+
+async def test_what_the_roles_may_do_suffices_for_all_but_dead_letters(scene: Scene, guarded: Cluster) -> None:
+    """`callstream topics --acls` for all roles, and not a right more; nobody but people reads dead letters."""
+    async with stand_in(scene, kafka=guarded.bootstrap_servers) as beside, asyncio.timeout(SECONDS):
+        await beside.letter("unavailable")
+        rights = merged(right for role in ROLES for right in rights_of(role, beside.topics))
+        wishes = [
+            (KINDS[right.kind], right.name, PREFIXED if right.is_prefix else LITERAL, OPERATIONS[operation])
+            for right in rights
+            for operation in right.operations
+        ]
+        await _grant(guarded, wishes)
+        found = await scene.walk(**account(guarded, PASSWORD), **beside.changes)
+
+    assert [(one.link, one.status) for one in found if one.status != "ok"] == [("dead letters", "skipped")]
 
 
 async def test_a_wrong_password_is_named(scene: Scene, guarded: Cluster) -> None:
