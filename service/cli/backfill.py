@@ -129,9 +129,15 @@ async def _follow(settings: Settings, topics: Topics, asked: list[Asked], before
                 moved, seen = loop.time(), steps
             still = loop.time() - moved
             if not steps and still > ANSWER_SECONDS:
-                raise UserError("No keeper has taken it up: is `callstream serve` running with the role keep?", 1)
+                raise UserError(
+                    "No keeper has taken it up: see `callstream doctor`, its link keeper.",
+                    1,
+                )
             if still > STILL_SECONDS:
-                raise UserError("Nothing has moved for a quarter of an hour; the log of the service says why.", 1)
+                raise UserError(
+                    "Nothing has moved for a quarter of an hour: `callstream doctor` looks for what stands in the way.",
+                    1,
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
 

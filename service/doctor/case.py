@@ -48,6 +48,8 @@ class Case:
     """By tenant id: when the newest notice in Kafka was received, Unix seconds."""
     standings: dict[str, Any] = field(default_factory=dict)
     """What the keeper says of each tenant's subscription (`Standing.shown`), where it runs here."""
+    roles: list[str] | None = None
+    """Of the service on this machine; None where it does not say."""
     series: dict[str, float] | None = None
     """What the service on this machine counts, `name{label="value"}` → value; None when nobody answers."""
 

@@ -39,6 +39,8 @@ async def check_service(case: Case) -> Iterable[Look]:
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         todo = "Run the doctor where `callstream serve` runs (kubectl exec), or set CALLSTREAM_ADMIN__HOST and __PORT."
         return [warn(f"No callstream answers at its private site {base}, so what it counts is not seen.", todo)]
+    shown = status.get("service")
+    case.roles = shown.get("roles") if isinstance(shown, dict) else None
     standings = status.get("subscriptions")
     case.standings = standings if isinstance(standings, dict) else {}
     return judge_service(base, ready, live, case.series)
@@ -112,6 +114,8 @@ async def check_refusals(case: Case) -> Iterable[Look]:
     """Items of notifications that were not stored, since the service started."""
     if case.series is None:
         return [skipped("Not looked at: it needs the private site of the service.")]
+    if case.roles is not None and "receive" not in case.roles:
+        return [skipped("Not looked at: the service here has not the role receive; run the doctor where one has.")]
     return judge_refusals(case.series)
 
 
@@ -125,7 +129,7 @@ def judge_refusals(series: Mapping[str, float]) -> list[Look]:
     for reason, count in refused.items():
         if not count:
             continue
-        seen = f"{count:,} notifications were refused since the service started ({stored:,} stored): {WHY[reason]}."
+        seen = f"{count:,} notifications were refused since this process started ({stored:,} stored): {WHY[reason]}."
         todo = TODO.get(reason, "Nothing, if it stays rare: anyone can post to a public address.")
         looks.append(warn(seen, todo) if stored or reason not in ("client_state", "tenant") else broken(seen, todo))
-    return looks or [ok(f"None of {stored:,} notifications since the service started.")]
+    return looks or [ok(f"None of {stored:,} notifications since this process started.")]

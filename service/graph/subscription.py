@@ -50,7 +50,7 @@ class SubscriptionError(CallstreamError):
     """Graph refused a subscription call. `todo` says to a person what mends it."""
 
     reason = "subscription"
-    todo: str = "Look at Graph's words in this line; the keeper tries again."
+    todo: str = "Look at Graph's words in this line; the keeper tries again. `callstream doctor` looks at every link."
 
 
 class ConsentMissing(TenantMustWait):

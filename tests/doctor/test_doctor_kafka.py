@@ -240,8 +240,18 @@ async def test_refused_notifications_are_named(scene: Scene) -> None:
             await _post_forged(http, f"http://127.0.0.1:{ports['receiver__port']}/notifications", count=3)
             found = await scene.first(**beside.changes, admin__port=ports["admin__port"])
 
-    is_broken(found, "refusals", "3 notifications were refused since the service started (0 stored): the clientState")
+    is_broken(found, "refusals", "3 notifications were refused since this process started (0 stored): the clientState")
     check("Notifications with a clientState of another deployment", found)
+
+
+async def test_refusals_are_a_receiver_s_affair(scene: Scene) -> None:
+    """A worker has none to tell of; that is no good news."""
+    status = {"service": lambda: {"roles": ["keep", "work"]}}
+    async with admin_site(Admin(port=0), Metrics(), lambda: None, {}, status) as private:
+        found = await scene.line("refusals", admin__port=str(private.port))
+
+    assert found.status == "skipped"
+    assert "has not the role receive" in found.seen
 
 
 async def _post_forged(http: aiohttp.ClientSession, url: str, count: int) -> None:
