@@ -80,7 +80,7 @@ class Unhandled:
 
 async def _unhandled(case: Case, names: list[str], most: int) -> dict[TopicPartition, Unhandled]:
     partitions = [TopicPartition(name, lane) for name in names for lane in range(case.settings.kafka.partitions)]
-    bounds = await reading.bounds(case.settings.kafka, partitions)
+    bounds = await reading.bounds(case)
     group = offsets_group(case.settings.kafka, case.topics)
     committed = await case.admin.list_consumer_group_offsets(group, partitions=partitions)
     spans = {}
@@ -171,8 +171,12 @@ async def _broker_clock(case: Case) -> list[Look]:
 
 
 async def _tail(case: Case, partitions: list[TopicPartition]) -> dict[TopicPartition, list[ConsumerRecord]]:
-    bounds = await reading.bounds(case.settings.kafka, partitions)
-    spans = {one: (max(found.first, found.stable - NEWEST_OF_EACH), found.stable) for one, found in bounds.items()}
+    bounds = await reading.bounds(case)
+    spans = {
+        one: (max(found.first, found.stable - NEWEST_OF_EACH), found.stable)
+        for one in partitions
+        if (found := bounds[one])
+    }
     return await reading.read(case.settings.kafka, spans, NEWEST_OF_EACH)
 
 

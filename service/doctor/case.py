@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from service import upkeep
@@ -20,6 +21,16 @@ from service.notification import Gatekeeper
 from service.reconcile.memory import Memory
 from service.settings import Settings, Tenant
 from service.stream.topics import Topics
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Offsets of one partition."""
+
+    first: int
+    stable: int
+    """Where a read_committed reader stops: below `end` while a transaction is open."""
+    end: int
 
 
 @dataclass
@@ -42,6 +53,8 @@ class Case:
     """Graph's clock and ours at the same moment, Unix seconds."""
     admin: AIOKafkaAdminClient = field(init=False)
     brokers: int = 0
+    bounds: dict[TopicPartition, Bounds] | None = None
+    """Of every partition of ours, as they were when a link first asked."""
     memory: Memory | None = None
     """The keeper's."""
     newest_notices: dict[str, float] = field(default_factory=dict)

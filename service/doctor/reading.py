@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from service.doctor.case import Bounds, Case
 from service.settings import Kafka
 from service.stream.connect import client_options, close_consumer
 
@@ -15,18 +15,22 @@ POLL_MS = 300
 AT_ONCE = 500
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """Offsets of one partition."""
+async def bounds(case: Case) -> dict[TopicPartition, Bounds]:
+    """Of every partition of ours, asked for once: what comes while the doctor looks is not waited for.
 
-    first: int
-    stable: int
-    """Where a read_committed reader stops: below `end` while a transaction is open."""
-    end: int
+    Raises `KafkaError`.
+    """
+    if case.bounds is None:
+        partitions = [
+            TopicPartition(spec.name, number)
+            for spec in case.topics.specs(case.settings.kafka.partitions)
+            for number in range(spec.partitions)
+        ]
+        case.bounds = await _bounds(case.settings.kafka, partitions)
+    return case.bounds
 
 
-async def bounds(kafka: Kafka, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-    """Of each partition. Raises `KafkaError`."""
+async def _bounds(kafka: Kafka, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
     async with _consumer(kafka, committed=True) as committed, _consumer(kafka, committed=False) as everything:
         firsts, stables, ends = await asyncio.gather(
             everything.beginning_offsets(partitions),

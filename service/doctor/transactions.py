@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from service.doctor import reading, wire
@@ -170,12 +169,7 @@ def judge_producer(error: str) -> Look:
 
 async def _hanging(case: Case) -> Look | None:
     """A transaction that stays open holds back every read_committed consumer of its partition."""
-    partitions = [
-        TopicPartition(spec.name, number)
-        for spec in case.topics.specs(case.settings.kafka.partitions)
-        for number in range(spec.partitions)
-    ]
-    bounds = await reading.bounds(case.settings.kafka, partitions)
+    bounds = await reading.bounds(case)
     open_ones = {one: (found.stable, found.stable + 1) for one, found in bounds.items() if found.stable < found.end}
     if not open_ones:
         return None

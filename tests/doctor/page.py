@@ -1,6 +1,6 @@
 """The table of broken set-ups in docs/doctor.md: what the doctor printed in each, kept equal to what it prints.
 
-`WRITE_DOCTOR_PAGE=1 pytest tests/doctor` writes it anew.
+`WRITE_DOCTOR_PAGE=1 pytest -n 0 tests/doctor` writes it anew.
 """
 
 import os
