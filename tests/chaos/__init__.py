@@ -5,6 +5,7 @@
     children.py   processes that are killed, frozen and started again
     graph.py      a process: the emulator with its faults on, fed with calls
     judging.py    a process: reads all topics and the emulator's own record, says what is lost, twice, wrong
+    waits.py      pure: which calls wait, and for how long
     world.py      everything of a run, opened in order and ended whatever happens
     strikes.py    carries a schedule out
     report.py     what a person and a document are told

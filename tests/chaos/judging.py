@@ -6,7 +6,6 @@ the file `settle` has appeared (nobody strikes any more) and everything has come
 """
 
 import asyncio
-import heapq
 import itertools
 import json
 import struct
@@ -15,7 +14,6 @@ import time
 import uuid
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from aiokafka.errors import KafkaError
 
 from service.emulator.judge import Judge
 from service.emulator.statefile import MARK, read_frames
+from tests.chaos.waits import Call, Calls
 
 STREAMS = ("audio", "video", "screen-sharing", "other")
 LEDGER_VALUE = struct.Struct(">BQI")
@@ -33,8 +32,6 @@ PUBLISHED = 1
 POLL_SECONDS = 0.3
 AT_ONCE = 2000
 SHOWN = 10
-
-Call = tuple[str, str]
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -52,50 +49,6 @@ class Task(msgspec.Struct, frozen=True):
     quiet_seconds: float = 4.0
     deadline_seconds: float = 240.0
     """After which what is missing then is lost."""
-
-
-@dataclass
-class Calls:
-    """What is due, what is published, and how long that took. Times are Unix seconds."""
-
-    newest: dict[Call, int] = field(default_factory=dict)
-    """The last version that exists."""
-    published: dict[Call, int] = field(default_factory=dict)
-    dead: set[Call] = field(default_factory=set)
-    due: dict[Call, float] = field(default_factory=dict)
-    """Of calls whose last version is not published: since when it could be."""
-    waits: list[float] = field(default_factory=list)
-    longest_wait: tuple[float, str] = (0.0, "")
-    longest_silence: float = 0.0
-    _heard_at: float = 0.0
-    _by_due: list[tuple[float, Call]] = field(default_factory=list)
-
-    def exists(self, call: Call, version: int, due: float) -> None:
-        """A version appeared."""
-        self.newest[call] = max(version, self.newest.get(call, 0))
-        if self.published.get(call, 0) < self.newest[call]:
-            self.due[call] = due
-            heapq.heappush(self._by_due, (due, call))
-
-    def appeared(self, call: Call, version: int, at: float) -> None:
-        """Its summary was read; `at` is when the service wrote it."""
-        self.published[call] = max(version, self.published.get(call, 0))
-        if version >= self.newest.get(call, 0) and call in self.due:
-            wait = at - self.due.pop(call)
-            self.waits.append(wait)
-            self.longest_wait = max(self.longest_wait, (wait, f"{'/'.join(call)} version {version}"))
-
-    def heard(self, now: float) -> None:
-        """Something was read: how long nothing was, although something was due."""
-        if (since := self.oldest_due(now)) is not None and self._heard_at:
-            self.longest_silence = max(self.longest_silence, now - max(since, self._heard_at))
-        self._heard_at = now
-
-    def oldest_due(self, now: float) -> float | None:
-        """Since when the longest-waiting version could be published; None when nothing is due."""
-        while self._by_due and self.due.get(self._by_due[0][1]) != self._by_due[0][0]:
-            heapq.heappop(self._by_due)
-        return self._by_due[0][0] if self._by_due and self._by_due[0][0] <= now else None
 
 
 class Court:
