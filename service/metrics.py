@@ -39,6 +39,7 @@ RETRIED = (
     "changed",
     "unchanged",
     "long_fetch",
+    "joined_fetch",
     "budget",
     "internal",
     "outage",

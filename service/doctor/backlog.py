@@ -33,10 +33,11 @@ WORDS = {
     "changed": "new versions kept appearing",
     "unchanged": "one more look at what Graph showed stale",
     "long_fetch": "large records, being fetched",
+    "joined_fetch": "large records, being fetched for another notice",
     "budget": "the budget of requests is used up",
     "internal": "a bug; see the log",
 }
-HARMLESS = ("not_found", "unchanged", "changed", "long_fetch", "budget")
+HARMLESS = ("not_found", "unchanged", "changed", "long_fetch", "joined_fetch", "budget")
 _notification = msgspec.json.Decoder(Notification)
 
 

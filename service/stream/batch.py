@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import GUID
 from service.stream import policy
+from service.stream.beside import Beside, Ended, Found
 from service.stream.guard import Guard
 from service.stream.intake import Item
 from service.stream.ledger import Entry, Ledger, ledger_key
@@ -95,46 +96,6 @@ class Held:
     """Records being fetched beside the batches."""
     retries: int = 0
     """Notifications of the fullest retry partition that are not due."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a look beside the batches ended."""
-
-    error: CallstreamError | None
-    """None: the record was read, and published or found to be known."""
-    was_replay: bool
-    """Whether it was judged as a replay, which goes past what is dead."""
-
-
-@dataclass
-class Beside:
-    """Looks of one lane that go on beside its batches, and what became of those that ended without a publication."""
-
-    most: int
-    looks: dict[bytes, Look] = field(default_factory=dict)
-    results: dict[bytes, Ended] = field(default_factory=dict)
-    """Taken when the call's notification comes back."""
-
-    def has_done(self) -> bool:
-        """Whether a look is done and waits for its publication."""
-        return any(look.task.done() for look in self.looks.values())
-
-    def take_done(self) -> list[Look]:
-        """Removes and gives the looks that are done."""
-        done = {key: look for key, look in self.looks.items() if look.task.done()}
-        for key in done:
-            del self.looks[key]
-        return list(done.values())
-
-    def remember(self, key: bytes, ended: Ended) -> None:
-        """Keeps a result for the notification that waits in a retry topic; old ones go when there are too many."""
-        self.results[key] = ended
-        while len(self.results) > MOST_RESULTS:
-            del self.results[next(iter(self.results))]
-
-
-MOST_RESULTS = 10_000
 
 
 class Audits:
@@ -226,25 +187,46 @@ class Assembler:
 
     def _without_look(self, notification: Notification, key: bytes, known: SkipReason | None) -> Outcome | None:
         """What can be decided without asking Graph; None when it must be asked. `known`: what the ledger alone says."""
-        now = self.clock.now()
         entry = self.entry(notification)
         name = self.tenants.get(notification.tenant_id.lower())
         if name is None:
             return policy.dead(notification, "unknown_tenant", "the tenant is not configured here", entry)
+        was_beside = notification.reason == policy.LONG_FETCH
+        ended = self.beside.results.pop(key, None) if was_beside else None
+        if ended is not None and ended.found is not Found.PUBLISHED:
+            notification = policy.not_its_own(notification)
         if known is not None:
-            is_held = self.gates.waiting_seconds(name) > 0 or self.guard.is_on(notification)
-            may_look = key not in self.beside.looks and not is_held
-            return None if may_look and self.audits.is_next(notification, known) else Skip(known, notification)
+            return self._known(notification, key, known, name)
         if key in self.beside.looks:
-            # It joins the fetch under way; what that brings may be older than this notification, so it looks again.
-            return policy.later(notification, policy.LONG_FETCH, 0, self.rules, now)
-        if notification.reason == policy.LONG_FETCH and (ended := self.beside.results.pop(key, None)) is not None:
-            if ended.error is not None:
-                return self._failed(notification, ended.error)
-            is_dead = entry is not None and entry.dead
-            if not is_dead or ended.was_replay or notification.source != "replay":
-                return Skip(SkipReason.DEAD if is_dead else SkipReason.PUBLISHED, notification)
-            # A replay that came while the look of another was under way: that one stopped at what is dead.
+            # What the fetch under way brings may be older than a notification that came meanwhile: that looks again.
+            reason = policy.LONG_FETCH if was_beside else policy.JOINED_FETCH
+            return policy.later(notification, reason, 0, self.rules, self.clock.now())
+        if ended is not None and (outcome := self._came_back(notification, ended, entry)) is not None:
+            return outcome
+        return self._held_back(notification, name)
+
+    def _known(self, notification: Notification, key: bytes, known: SkipReason, name: str) -> Outcome | None:
+        """The ledger has it: nothing, unless it is one of those that are looked at all the same."""
+        is_held = self.gates.waiting_seconds(name) > 0 or self.guard.is_on(notification)
+        may_look = key not in self.beside.looks and not is_held
+        return None if may_look and self.audits.is_next(notification, known) else Skip(known, notification)
+
+    def _came_back(self, notification: Notification, ended: Ended, entry: Entry | None) -> Outcome | None:
+        """What becomes of a notification whose record was fetched beside the batches meanwhile."""
+        if ended.error is not None:
+            return self._failed(notification, ended.error)
+        if ended.found is Found.STALE:
+            return policy.second_look(notification, self.rules, self.clock.now())
+        if ended.found is Found.SENT_ON:
+            return Skip(SkipReason.MERGED, notification)
+        is_dead = entry is not None and entry.dead
+        if is_dead and notification.source == "replay" and not ended.was_replay:
+            return None  # it came while the look of another was under way: that one stopped at what is dead
+        return Skip(SkipReason.DEAD if is_dead else SkipReason.PUBLISHED, notification)
+
+    def _held_back(self, notification: Notification, name: str) -> Outcome | None:
+        """A retry topic, where the tenant has to wait; None where it may be asked for."""
+        now = self.clock.now()
         if (seconds := self.gates.waiting_seconds(name)) > 0:
             tier = self.rules.tier_for_wait(seconds)
             return policy.later(notification, "tenant_waits", tier, self.rules, now)
@@ -318,10 +300,14 @@ class Assembler:
         return policy.after_failure(notification, policy.silent(), entry, self.rules, now)
 
     def _goes_beside(self, group: Group, look: Look) -> Later:
-        """The notification that waits while the record is fetched; it knows the version, if a page has shown it."""
+        """The notification that waits while the record is fetched; it knows the version, if a page has shown a new one.
+
+        Of a version that is published already it must not: it would be at rest without the second look it is owed.
+        """
         notification = look.notification = policy.merge(group.notifications)
-        if look.progress.version is not None:
-            notification = policy.with_version(notification, look.progress.version)
+        shown, entry = look.progress.version, self.entry(notification)
+        if shown is not None and (entry is None or shown > entry.version):
+            notification = policy.with_version(notification, shown)
         return policy.later(notification, policy.LONG_FETCH, 0, self.rules, self.clock.now())
 
     def _is_audit(self, batch: Batch, look: Look) -> bool:

@@ -27,7 +27,8 @@ from service.errors import CallstreamError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stream.accounts import Accounts
-from service.stream.batch import Assembler, Audits, Batch, Beside, Ended, Gates, Held
+from service.stream.batch import Assembler, Audits, Batch, Gates, Held
+from service.stream.beside import Beside, Ended, Found, found_by
 from service.stream.delivery import open_publisher
 from service.stream.guard import Guard
 from service.stream.inbox import Notices, Report, tally
@@ -313,15 +314,16 @@ class Lane:
         key, result = look.notification.key, look.result()
         was_replay = look.notification.source == "replay"
         if isinstance(result, CallstreamError):
-            assembler.beside.remember(key, Ended(result, was_replay))
+            assembler.beside.remember(key, Ended(Found.NOTHING, was_replay, result))
             return
         outcome = assembler.judge(look.notification, result)
         if isinstance(outcome, Publish):
             outcomes, records = self._plan([outcome])
             await self._write(publisher, outcomes, records, {})
-        elif isinstance(outcome, Later):
-            return  # a stale read: the notification that waits must look once more, so it must not find a result
-        assembler.beside.remember(key, Ended(None, was_replay))
+            found = found_by(outcomes[0])
+        else:
+            found = Found.STALE if isinstance(outcome, Later) else Found.KNOWN
+        assembler.beside.remember(key, Ended(found, was_replay))
 
     async def _commit(
         self, publisher: Publisher, records: Sequence[KafkaRecord], offsets: Mapping[TopicPartition, int]

@@ -20,6 +20,8 @@ LIVE_SOURCES = ("webhook", "eventhub")
 UNCHANGED = "unchanged"
 # The reason of a notification whose record goes on being fetched beside the batches.
 LONG_FETCH = "long_fetch"
+# The reason of one that came while the record was being fetched for another: what that brings may be older than it.
+JOINED_FETCH = "joined_fetch"
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,16 @@ def after_fetch(
     is_owed = notification.source in (*LIVE_SOURCES, "replay")
     expects_more = is_owed or (notification.version or 0) > shaped.version
     if expects_more and notification.reason != UNCHANGED:
-        return later(notification, UNCHANGED, rules.second_look_tier, rules, now)
+        return second_look(notification, rules, now)
     if entry.dead:
         return Skip(SkipReason.DEAD, notification)
     reason = SkipReason.PUBLISHED if shaped.version == entry.version else SkipReason.OVERTAKEN
     return Skip(reason, notification)
+
+
+def second_look(notification: Notification, rules: Rules, now: float) -> Later:
+    """Graph may have shown an old state: one more look, later."""
+    return later(notification, UNCHANGED, rules.second_look_tier, rules, now)
 
 
 def after_failure(
@@ -204,6 +211,11 @@ def dead(notification: Notification, reason: str, error: str, entry: Entry | Non
     supersedes = entry is None or known > entry.version
     published = 0 if entry is None or entry.dead else entry.version
     return Dead(reason, error, notification, Entry(known, dead=True) if supersedes else None, known, published)
+
+
+def not_its_own(notification: Notification) -> Notification:
+    """The notification, once its fetch beside the batches has found that everything was published before."""
+    return msgspec.structs.replace(notification, reason=None)
 
 
 def with_version(notification: Notification, version: int) -> Notification:

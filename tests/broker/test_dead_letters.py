@@ -225,7 +225,7 @@ async def test_a_replay_goes_past_a_look_beside_the_batches_that_does_not(kafka:
         await lanes.put(notice("a", source="backfill"), topic=lanes.topics.backfill)
         await eventually(lambda: _retried(lanes, "long_fetch", 1), "the listed one goes beside")
         await again(settings)
-        await eventually(lambda: _retried(lanes, "long_fetch", 2), "the replay joins it")
+        await eventually(lambda: _retried(lanes, "joined_fetch", 1), "the replay joins it")
         release.set()
         await eventually(lambda: _published(lanes, 1), "the replay is published")
 

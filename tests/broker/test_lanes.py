@@ -209,6 +209,52 @@ async def test_a_slow_record_holds_nobody_and_is_published_beside_the_batches(ka
     assert lanes.graph.looks_at("slow") == 1
 
 
+async def test_a_notice_that_comes_while_its_record_is_fetched_slowly_is_not_answered_by_that_fetch(
+    kafka: str, prefix: str
+) -> None:
+    """The pages may have been read before the version that it announces."""
+    release = asyncio.Event()
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        await release.wait()
+        return shaped("a", 1)
+
+    async with bench(settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.2))) as lanes:
+        lanes.graph.say("a", slow, shaped("a", 2))
+        await lanes.put(notice("a"))
+        await eventually(lambda: _retried(lanes, "long_fetch", 1), "the first goes beside")
+        await lanes.put(notice("a"))
+        await eventually(lambda: _retried(lanes, "joined_fetch", 1), "the second waits")
+        await eventually(lambda: _retried(lanes, "long_fetch", 2), "the first waits on, behind it")
+        release.set()
+        await eventually(lambda: _published(lanes, 2), "both versions are published")
+        versions = await lanes.versions()
+
+    assert versions == [(call_id("a"), 1), (call_id("a"), 2)]
+
+
+async def test_a_second_notice_of_a_slow_record_is_one_more_look_and_no_more(kafka: str, prefix: str) -> None:
+    """A live notice of what is published is looked at twice, beside the batches too; then it is at rest."""
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        progress.version, progress.pages = 1, 1
+        await asyncio.sleep(0.6)
+        return shaped("a", 1)
+
+    async with bench(settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.1))) as lanes:
+        lanes.graph.say("a", slow)
+        await lanes.put(notice("a"))
+        await eventually(lambda: _skipped(lanes, "published", 1), "the first finds what was published beside")
+        assert lanes.graph.looks_at("a") == 1
+        await lanes.put(notice("a"))
+        await eventually(lambda: _retried(lanes, "unchanged", 1), "the second is told to look once more")
+        await eventually(lambda: _skipped(lanes, "published", 2), "and is at rest")
+        versions = await lanes.versions()
+
+    assert versions == [(call_id("a"), 1)]
+    assert lanes.graph.looks_at("a") == 3
+
+
 async def test_backfill_skips_what_the_ledger_has_without_asking_graph(kafka: str, prefix: str) -> None:
     """A listed version that is published costs no request."""
     async with bench(settings_for(kafka, prefix)) as lanes:
@@ -253,6 +299,10 @@ async def _published(lanes, count: int) -> bool:
 
 async def _dead(lanes, count: int) -> bool:
     return len(await lanes.read(lanes.topics.dead_letter)) >= count
+
+
+async def _retried(lanes, reason: str, count: int) -> bool:
+    return lanes.metrics.retried.labels(reason)._value.get() >= count
 
 
 async def _skipped(lanes, reason: str, count: int) -> bool:
