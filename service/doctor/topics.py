@@ -12,6 +12,8 @@ from service.stream.topics import TopicReport, ensure
 
 # Kafka's own default; a large call's summary may come close to it.
 LEAST_MESSAGE_BYTES = 1_000_000
+# More would hide the sentence.
+MOST_PREFIXES = 5
 CREATE = "Run `callstream topics`, or let `serve` create them (kafka.create_topics)."
 
 ACLS = "`callstream topics --acls User:…` prints what to grant (docs/kafka-security.md)."
@@ -70,7 +72,8 @@ def judge_missing(prefix: str, missing: Sequence[str], wanted: int, there: Seque
             CREATE,
         )
     others = sorted({name.removesuffix(".ledger") for name in there if name.endswith(".ledger")})
-    hint = f" There are topics of {listed(others)}: is kafka.topic_prefix right?" if others else ""
+    named = listed(others) if len(others) <= MOST_PREFIXES else f"{len(others)} other prefixes"
+    hint = f" There are topics of {named}: is kafka.topic_prefix right?" if others else ""
     return broken(f"None of the {wanted} topics {prefix}.* exists.{hint}", CREATE)
 
 

@@ -88,7 +88,10 @@ async def walk(case: Case, chain: Sequence[Link] = CHAIN) -> AsyncIterator[Findi
                 hidden.add((link.name, tenant))
                 yield skipped(f"Not looked at: it needs {by}.").at(link.name, tenant)
                 continue
-            for look in await _look(case, link, tenant):
+            looks = await _look(case, link, tenant)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # Ctrl-C, which a library in the link has kept to itself
+            for look in looks:
                 if look.status == "broken":
                     hidden.add((link.name, tenant))
                 yield look.at(link.name, tenant)

@@ -1,8 +1,11 @@
 """The walk itself: what hides what, deadlines, failures of the doctor's own; and the findings as one document."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+
+import pytest
 
 from service.clock import Clock
 from service.doctor.case import Case
@@ -10,6 +13,7 @@ from service.doctor.finding import Finding, Look, broken, closing_line, document
 from service.doctor.groups import judge_keeper, judge_workers
 from service.doctor.probe import judge
 from service.doctor.service import judge_service
+from service.doctor.topics import judge_missing
 from service.doctor.walk import Link, walk
 from service.doctor.wire import Group, Rights
 from service.settings import Settings, Tenant
@@ -152,3 +156,33 @@ def test_what_the_service_counts_is_put_into_words() -> None:
     assert [look.status for look in looks] == ["warn", "warn"]
     assert "makes tenant contoso wait" in looks[0].seen
     assert "Most records of tenant contoso fail for one reason, unpublishable" in looks[1].seen
+
+
+async def test_a_cancellation_that_a_link_keeps_to_itself_ends_the_walk_all_the_same() -> None:
+    """Ctrl-C is heard once: a library that swallows it must not make the doctor go on."""
+    asked = asyncio.Event()
+
+    async def deaf(*_: object) -> Iterable[Look]:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return [ok("Fine.")]
+
+    walking = asyncio.create_task(found(Link("deaf", (), deaf)))  # type: ignore[arg-type]
+    await asked.wait()
+    walking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await walking
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ([], "None of the 15 topics calls.* exists."),
+        (["b.ledger", "a.ledger", "a.calls"], "There are topics of a and b: is kafka.topic_prefix right?"),
+        ([f"t{number}.ledger" for number in range(80)], "There are topics of 80 other prefixes: is"),
+    ],
+)
+def test_other_prefixes_are_named_while_they_are_few(there: list[str], expected: str) -> None:
+    """One of them may be the one that was meant."""
+    assert expected in judge_missing("calls", ["calls.ledger"] * 15, 15, there).seen
