@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,6 +13,13 @@ from service.emulator.limits import Counters
 from tests.kafka_fixture import kafka, kafka_packages, prefix
 
 __all__ = ["kafka", "kafka_packages", "no_leaked_tasks", "prefix"]
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, and children inherit that; some are to be
+    ended by it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

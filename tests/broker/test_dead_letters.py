@@ -58,6 +58,12 @@ async def letters(lanes: Bench) -> list[str]:
     return [text(record, "reason") for record in await lanes.read(lanes.topics.dead_letter)]
 
 
+async def number_of(lanes: Bench, reason: str) -> int:
+    """The number of the first letter with this reason: its offset, which counts the ends of transactions too."""
+    records = await lanes.read(lanes.topics.dead_letter)
+    return next(record.offset for record in records if text(record, "reason") == reason)
+
+
 async def _count(lanes: Bench, count: int) -> bool:
     return len(await letters(lanes)) >= count
 
@@ -88,12 +94,12 @@ async def test_letters_are_listed_explained_and_replayed(
         await lanes.producer.send_and_wait(lanes.topics.notifications, b"\x00\x1b[31mgarbage", partition=0)
         await lanes.put(notice("gone", received_at=OLD), notice("odd"))
         await eventually(lambda: _count(lanes, 3), "three letters")
-        number = (await letters(lanes)).index("unavailable")
+        number = await number_of(lanes, "unavailable")
         await list_command(settings, ALL, state=None, limit=None, as_json=False)
         listed = capsys.readouterr().out
         await show_command(settings, number)
         shown = capsys.readouterr().out
-        await show_command(settings, (await letters(lanes)).index("malformed"))
+        await show_command(settings, await number_of(lanes, "malformed"))
         garbage = capsys.readouterr().out
         by_reason = selected(
             settings, reason="unavailable", tenant="contoso", call=call_id("gone"), since="2026-01-01", until=None
