@@ -13,11 +13,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from bench.memory_sample import Sample
 from bench.report import machine
 from bench.scene import OTHER_TENANT_ID, Scene, open_scene
 from service.embedded import embedded_kafka
@@ -55,20 +56,6 @@ FAULTS: tuple[tuple[str, tuple[dict[str, Any], ...]], ...] = (
     ),
 )
 """A minute of each, in turn."""
-
-
-class Sample(NamedTuple):
-    """One row of the CSV file."""
-
-    seconds: float
-    rss_mb: float
-    ledger_entries: int
-    in_flight_mb: float
-    published: int
-    retried: int
-    dead: int
-    lag_seconds: float
-    fault: str
 
 
 async def watch(scene: Scene, minutes: float, tell: Tell) -> list[Sample]:

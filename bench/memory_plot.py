@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from bench.memory import Sample
+from bench.memory_sample import Sample
 
 MINUTE = 60.0
 SHADES = ("#f4f4f4", "#e6eaf2")
 
 
-def draw(samples: "Sequence[Sample]", file: Path) -> None:
+def draw(samples: Sequence[Sample], file: Path) -> None:
     """Writes `file`, as SVG or PNG by its name."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
