@@ -65,7 +65,8 @@ async def test_a_batch_ends_when_enough_bytes_are_held(kafka: str, prefix: str, 
     async with bench(settings_for(kafka, prefix, lanes=tight)) as lanes:
         for name in names():
             lanes.graph.say(name, shaped(name, 1, events=1, size=1000))
-        await lanes.put(*[notice(name) for name in names()])
+        # Side by side: one after the other each could make a batch of its own, and none would be cut.
+        await asyncio.gather(*(lanes.put(notice(name)) for name in names()))
         await eventually(lambda: _published(lanes, CALLS), "all are published")
         cut = lanes.metrics.batches_cut.labels(bound)._value.get()
         await eventually(lambda: _is_empty(lanes), "nothing is held any more")

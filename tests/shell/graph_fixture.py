@@ -118,10 +118,10 @@ class ScriptedGraph:
         """The kinds of all requests to Graph, in order."""
         return [seen.kind for seen in self.seen if seen.kind != "token"]
 
-    async def until_seen(self, count: int) -> None:
-        """Waits for a number of requests; TimeoutError after the deadline."""
+    async def until_seen(self, count: int, kind: str = "") -> None:
+        """Waits for a number of requests, of one kind if one is named; TimeoutError after the deadline."""
         async with asyncio.timeout(10):
-            while len(self.seen) < count:  # noqa: ASYNC110 - what is waited for happens in code under test
+            while sum(not kind or one.kind == kind for one in self.seen) < count:  # noqa: ASYNC110 - what is waited for happens in code under test
                 await asyncio.sleep(0.001)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
