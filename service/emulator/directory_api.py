@@ -5,6 +5,7 @@ https://learn.microsoft.com/graph/api/serviceprincipal-post-approleassignments ,
 report them in public issues.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -85,6 +86,17 @@ def by_id(things: dict[str, T], object_id: str) -> T:
     one = things.get(object_id.lower())
     if one is None:
         raise missing(object_id)
+    return one
+
+
+def in_path(request: web.Request, things: dict[str, T], by_app: Callable[[str], T | None]) -> T:
+    """The object in the path, by its own id or by its application's (`addressed`); 404 when there is none."""
+    client_id = request.match_info.get("app_id")
+    if client_id is None:
+        return by_id(things, request.match_info["id"])
+    one = by_app(client_id)
+    if one is None:
+        raise missing(client_id)
     return one
 
 
@@ -233,12 +245,7 @@ def show_assignment(here: Directory, one: Assignment) -> dict[str, Any]:
 def _principal(request: web.Request) -> ServicePrincipal:
     """The service principal in the path; 404 when there is none."""
     here = directory(request)
-    if (client_id := request.match_info.get("app_id")) is not None:
-        by_app = here.principal_of(client_id)
-        if by_app is None:
-            raise missing(client_id)
-        return by_app
-    return by_id(here.principals, request.match_info["id"])
+    return in_path(request, here.principals, here.principal_of)
 
 
 def addressed(kind: str) -> tuple[str, str]:

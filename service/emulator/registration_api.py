@@ -19,11 +19,11 @@ from service.emulator.directory import GRANT_ROLES, WRITE_APPLICATIONS
 from service.emulator.directory_api import (
     addressed,
     bad,
-    by_id,
     check_names,
     directory,
     entity,
     guarded,
+    in_path,
     listed,
     missing,
     taken,
@@ -173,12 +173,7 @@ def show(application: Application) -> dict[str, Any]:
 def _application(request: web.Request) -> Application:
     """The application in the path; 404 when there is none."""
     here = directory(request)
-    if (client_id := request.match_info.get("app_id")) is not None:
-        by_app = here.application_of(client_id)
-        if by_app is None:
-            raise missing(client_id)
-        return by_app
-    return by_id(here.applications, request.match_info["id"])
+    return in_path(request, here.applications, here.application_of)
 
 
 def _change(application: Application, body: dict[str, Any], now: float) -> None:

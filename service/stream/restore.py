@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from service.settings import Kafka
 from service.stream.connect import client_options, close_consumer
 from service.stream.ledger import Ledger
+from service.stream.scan import open_reader
 from service.stream.topics import Topics
 
 log = structlog.get_logger()
@@ -77,28 +78,17 @@ async def read_whole(kafka: Kafka, partition: TopicPartition, sink: Sink) -> Non
     end = await _high_watermark(kafka, partition)
     if sink.next_offset >= end:
         return
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka),
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        # Not `latest` and a seek to the beginning: the consumer's own first reset races that seek and wins (kafka.md).
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=8 * 1024 * 1024,
-    )
     try:
-        await consumer.start()
-        consumer.assign([partition])
-        if sink.next_offset:
-            consumer.seek(partition, sink.next_offset)
-        async with asyncio.timeout(RESTORE_SECONDS):
-            await _read_up_to(consumer, partition, end, sink)
+        async with open_reader(kafka) as consumer:
+            consumer.assign([partition])
+            if sink.next_offset:
+                consumer.seek(partition, sink.next_offset)
+            async with asyncio.timeout(RESTORE_SECONDS):
+                await _read_up_to(consumer, partition, end, sink)
     except TimeoutError:
         raise LedgerUnreadableError(
             f"{partition.topic} {partition.partition} was not read within {RESTORE_SECONDS:.0f} s"
         ) from None
-    finally:
-        await close_consumer(consumer)
 
 
 async def _read_up_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, sink: Sink) -> None:

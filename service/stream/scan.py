@@ -50,6 +50,7 @@ async def open_reader(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
         group_id=None,
         enable_auto_commit=False,
         isolation_level="read_committed",
+        # Not `latest` and a seek to the beginning: the consumer's own first reset races that seek and wins (kafka.md).
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
