@@ -45,6 +45,8 @@ class Verdict:
     """Of `lost`: what is missing of versions that were published in part and followed by a newer one."""
     overtaken_half: int = 0
     """Of `half`: versions that a newer one followed."""
+    half_announced: int = 0
+    """Of `half`: versions whose summary was seen, so that a consumer must believe them whole."""
     older_after_newer: int = 0
     """Records of a version that came after a newer version of the same call in the same topic."""
     dead: int = 0
@@ -201,6 +203,7 @@ class Judge:
             half=counts["half"],
             overtaken_lost=counts["overtaken_lost"],
             overtaken_half=counts["overtaken_half"],
+            half_announced=counts["half_announced"],
             older_after_newer=counts["older_after_newer"],
             dead=counts["dead"],
             problems=[*problems, *self._problems][:_PROBLEMS_SHOWN],
@@ -224,6 +227,7 @@ class Judge:
             counts["overtaken_half"] += 1
         if truth.is_seen:
             counts["half"] += 1
+            counts["half_announced"] += _SUMMARY not in missing
             first = next(iter(missing))
             problems.append(f"{name} is half: {len(missing)} of {truth.count} missing, first {first}")
         else:

@@ -1,9 +1,10 @@
 """Shell: at least once, for brokers without transactions: one thing after the other, each acknowledged before the next.
 
-First the events, then the dead letters, then the ledger, then the offsets, then what is told to the keeper. Killed
-between two of them, all of it is done again: what was in the ledger is passed over, what was not is published twice,
-with the same ids and the same bytes. Nobody is fenced: a process that slept through the loss of its lanes may still
-write the batch that it had in hand. Not one request of the transactional or of the idempotent producer is made.
+First the events, then summaries and dead letters, then the ledger, then the offsets, then what is told to the keeper:
+a summary says that all events of its version are there. Killed between two of them, all of it is done again: what was
+in the ledger is passed over, what was not is published twice, with the same ids and the same bytes. Nobody is fenced:
+a process that slept through the loss of its lanes may still write the batch that it had in hand. Not one request of the
+transactional or of the idempotent producer is made.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -50,7 +51,7 @@ class Flushes(Publisher):
     def _stages(self, records: list[KafkaRecord]) -> Iterator[list[KafkaRecord]]:
         """The records, in the order in which they are acknowledged; those of the last come after the offsets."""
         topics = self._topics
-        later = ({topics.dead_letter}, {topics.ledger, topics.state}, {topics.inbox})
+        later = ({topics.calls, topics.dead_letter}, {topics.ledger, topics.state}, {topics.inbox})
         yield [record for record in records if not any(record.topic in names for names in later)]
         for names in later:
             yield [record for record in records if record.topic in names]

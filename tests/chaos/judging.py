@@ -166,6 +166,7 @@ class Court:
                 "duplicated": verdict.duplicated,
                 "wrong": verdict.wrong,
                 "half versions": verdict.half,
+                "half versions with a summary": verdict.half_announced,
                 "older after newer": verdict.older_after_newer,
                 "acknowledged and vanished": len(vanished),
                 "dead letters": sum(self._dead.values()),

@@ -13,6 +13,7 @@ CLEAN = {
     "duplicated": 0,
     "wrong": 0,
     "half versions": 0,
+    "half versions with a summary": 0,
     "older after newer": 0,
     "acknowledged and vanished": 0,
     "dead letters": 0,

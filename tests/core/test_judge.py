@@ -186,7 +186,16 @@ def test_half_of_an_overtaken_version_is_a_loss(call: Json) -> None:
     verdict = judged([call, later], published(call)[:5] + published(later))
 
     assert counts(verdict) == {"lost": 8, "half": 1}
-    assert (verdict.overtaken_lost, verdict.overtaken_half) == (8, 1)
+    assert (verdict.overtaken_lost, verdict.overtaken_half, verdict.half_announced) == (8, 1, 0)
+
+
+def test_half_of_a_version_with_its_summary_passes_for_whole(call: Json) -> None:
+    """Without transactions the summary is what tells a consumer that all events are there."""
+    *events, summary = published(call)
+
+    assert judged([call], [*events[1:], summary]).half_announced == 1
+    assert judged([call], events).half_announced == 0
+    assert judged([call], [*events, summary]).half_announced == 0
 
 
 def test_a_repeated_event_is_a_duplicate(call: Json) -> None:
