@@ -26,6 +26,7 @@ from service.graph.client import GraphClient, http_session
 from service.graph.clouds import Endpoints, endpoints
 from service.graph.credentials_check import check_credentials
 from service.graph.listing import Lister
+from service.graph.room import Room
 from service.graph.subscriptions import Subscriptions
 from service.hub import HubReader
 from service.keeper import keep
@@ -153,6 +154,11 @@ class Parts:
         self._show_certificates()
         return tokens_of(self.http, self.graph, self.clock, self.metrics)
 
+    @cached_property
+    def room(self) -> Room:
+        """One bound on Graph's bodies for all roles of the process."""
+        return Room(self.settings.graph, self.metrics)
+
     def _show_certificates(self) -> None:
         for name, tenant in self.settings.tenants.items():
             if tenant.credential == "certificate":
@@ -171,6 +177,7 @@ class Parts:
             self.tokens,
             settings.graph,
             gates,
+            self.room,
             self.clock,
             metrics,
             keeps_pages=settings.raw.enabled,
@@ -199,7 +206,7 @@ class Parts:
         """Subscriptions, and what Graph never told."""
         subscriptions = Subscriptions(self.http, self.tokens, self.graph.root_url, self.metrics, self.clock)
         settings, metrics, clock = self.settings, self.metrics, self.clock
-        lister = Lister(self.http, self.graph, self.tokens, settings.graph, settings.tenants, clock, metrics)
+        lister = Lister(self.http, self.graph, self.tokens, settings.graph, settings.tenants, self.room, clock, metrics)
         reconciler = Reconciler(settings, self.topics, lister, metrics, clock)
         service.status["completeness"] = reconciler.status
         board: dict[str, Standing] = {}

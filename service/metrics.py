@@ -138,6 +138,13 @@ class Metrics:
             "Unix time the tenant's sign-in certificate ends, as its file has it; 0 for a file that cannot be read.",
             ("tenant",),
         )
+        self.graph_held = self._gauge(
+            "graph_held_bytes",
+            "Pages of Graph's held until their records are shaped; `graph.max_held_bytes` is the most, and one record.",
+        )
+        self.graph_held_back = self._counter(
+            "graph_held_back_total", "Times that reading from Graph waited until the process held less."
+        )
         self.odd_values = self._counter(
             "odd_values_total",
             "Values that Graph's contract does not foresee, by field path and kind.",

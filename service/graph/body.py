@@ -6,6 +6,8 @@ with `auto_decompress=False`, and what comes out is counted here while it comes 
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
@@ -15,6 +17,8 @@ from service.clock import Clock
 # A clock that runs fast must not judge the machine: no request is given up before so many of the machine's seconds.
 LEAST_REAL_SECONDS: Final = 0.5
 GZIP: Final = 16 + zlib.MAX_WBITS
+# What is unpacked at once: a piece of gzip as it comes from the wire can hold a thousand times as much.
+PIECE_BYTES: Final = 256 * 1024
 
 
 class BodyCut(Exception):
@@ -23,6 +27,9 @@ class BodyCut(Exception):
 
 class BodyTooLarge(Exception):
     """The body has more bytes than allowed."""
+
+    setting = "graph.max_body_bytes"
+    """Which setting allows so many, where it was one of Graph's records."""
 
 
 class Unpacker:
@@ -35,17 +42,20 @@ class Unpacker:
         self._stream = zlib.decompressobj(GZIP) if is_gzip else None
         self._has_begun = False
 
-    def feed(self, piece: bytes) -> None:
-        """Takes the next piece from the wire. Raises BodyTooLarge, BodyCut."""
+    def feed(self, piece: bytes) -> Iterator[int]:
+        """Takes the next piece from the wire; yields how many bytes it has come to hold more, again and again.
+
+        Raises BodyTooLarge, BodyCut. Nothing is taken unless it is walked through.
+        """
         if self._stream is None:
-            self._add(piece)
+            yield self._add(piece)
             return
         try:
             while piece:
                 self._has_begun = True
                 if self._stream.eof:  # a gzip body may consist of several members
                     self._stream = zlib.decompressobj(GZIP)
-                self._add(self._stream.decompress(piece, self._limit - self._size + 1))
+                yield self._add(self._stream.decompress(piece, min(PIECE_BYTES, self._limit - self._size + 1)))
                 piece = self._stream.unconsumed_tail or self._stream.unused_data
         except zlib.error as exc:
             raise BodyCut("the body is not valid gzip") from exc
@@ -56,12 +66,13 @@ class Unpacker:
             raise BodyCut("the gzip body ends early")
         return b"".join(self._pieces)
 
-    def _add(self, piece: bytes) -> None:
+    def _add(self, piece: bytes) -> int:
         self._size += len(piece)
         if self._size > self._limit:
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
         if piece:
             self._pieces.append(piece)
+        return len(piece)
 
 
 def real_timeout(clock: Clock, seconds: float) -> asyncio.Timeout:
@@ -69,9 +80,27 @@ def real_timeout(clock: Clock, seconds: float) -> asyncio.Timeout:
     return asyncio.timeout(max(clock.real_seconds(seconds), LEAST_REAL_SECONDS))
 
 
-async def read_body(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+@contextmanager
+def paused(timeout: asyncio.Timeout) -> Iterator[None]:
+    """Time in the block does not count: it is not the peer that is slow."""
+    loop, due = asyncio.get_running_loop(), timeout.when()
+    if due is None:
+        yield
+        return
+    left = due - loop.time()
+    timeout.reschedule(None)
+    try:
+        yield
+    finally:
+        timeout.reschedule(loop.time() + left)
+
+
+async def read_body(
+    response: aiohttp.ClientResponse, limit_bytes: int, took: Callable[[int], Awaitable[None]] | None = None
+) -> bytes:
     """The decompressed body of a response that was asked for with `auto_decompress=False`.
 
+    `took` is told of the bytes as they come, uncompressed; while it waits nothing more is read.
     Raises BodyTooLarge, BodyCut, and what aiohttp raises (ClientPayloadError for a connection that was cut).
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
@@ -81,5 +110,7 @@ async def read_body(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes
         raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes")
     unpacker = Unpacker(limit_bytes, encoding.endswith("gzip"))
     async for piece in response.content.iter_any():
-        unpacker.feed(piece)
+        for size in unpacker.feed(piece):
+            if took is not None:
+                await took(size)
     return unpacker.finish()

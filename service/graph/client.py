@@ -5,6 +5,8 @@ https://learn.microsoft.com/graph/api/callrecords-session-list .
 """
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +20,7 @@ from service.graph.budget import TenantGates
 from service.graph.clouds import Endpoints
 from service.graph.exchange import Exchange, Subject
 from service.graph.reading import Forms, Reading
+from service.graph.room import Room, Stay
 from service.metrics import Metrics
 from service.record.archive import Pages
 from service.record.decode import OddValue
@@ -38,6 +41,12 @@ class Progress:
     pages: int = 0
     last_page_at: float | None = None
     """Unix seconds of the clock."""
+    stay: Stay | None = None
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether it waits until the process holds less: it is not Graph that is silent."""
+        return self.stay is not None and self.stay.is_waiting
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class GraphClient:
         tokens: Tokens,
         settings: Graph,
         gates: TenantGates,
+        room: Room,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -80,18 +90,31 @@ class GraphClient:
         self._endpoints = endpoints
         self._settings = settings
         self._clock = clock
+        self._room = room
         self._metrics = metrics
         self._forms = Forms()
         self._fetches = 0
         self._keeps_pages = keeps_pages
 
-    async def fetch(self, tenant_name: str, tenant: Tenant, call_id: str, progress: Progress) -> Fetched:
+    @asynccontextmanager
+    async def fetched(
+        self, tenant_name: str, tenant: Tenant, call_id: str, progress: Progress
+    ) -> AsyncIterator[Fetched]:
         """The record's current version with every session, segment and participant.
 
-        Raises RecordNotFound, TenantMustWait, GraphUnavailable (RecordChanged when versions kept changing) and
-        NotACallRecord. Cancelling it at any point leaves nothing behind.
+        Its bytes count as held until the block is left: let it go there. Raises RecordNotFound, TenantMustWait,
+        GraphUnavailable (RecordChanged when versions kept changing) and NotACallRecord. Cancelling it at any point
+        leaves nothing behind.
         """
-        subject = Subject(tenant_name, tenant, call_id, lambda: progress.pages > 0)
+
+        def resumed() -> None:
+            progress.last_page_at = self._clock.now()
+
+        with self._room.stay(resumed) as stay:
+            progress.stay = stay
+            yield await self._fetch(Subject(tenant_name, tenant, call_id, lambda: progress.pages > 0, stay), progress)
+
+    async def _fetch(self, subject: Subject, progress: Progress) -> Fetched:
         self._fetches += 1
         every = self._settings.thorough_every
         is_thorough = every > 0 and self._fetches % every == 0
@@ -102,6 +125,7 @@ class GraphClient:
             progress.last_page_at = self._clock.now()
 
         for _ in range(1 + MOST_RESTARTS):
+            subject.stay.give_back(0)
             reading = Reading(
                 self._exchange,
                 subject,

@@ -16,9 +16,10 @@ from yarl import URL
 from service.clock import Clock
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
 from service.graph.auth import Tokens
-from service.graph.body import BodyCut, BodyTooLarge, read_body, real_timeout
+from service.graph.body import BodyCut, BodyTooLarge, paused, read_body, real_timeout
 from service.graph.budget import RecordBudget, TenantGates
 from service.graph.protocol import Kind, error_code, interpret, printable, read_headers
+from service.graph.room import Stay
 from service.metrics import Metrics
 from service.settings import Graph, Tenant
 
@@ -60,6 +61,8 @@ class Subject:
     call_id: str
     is_under_way: Callable[[], bool]
     """Whether pages of this record have arrived."""
+    stay: Stay
+    """What the answers' bodies are counted on; whoever asks lets them go."""
 
     @property
     def key(self) -> str:
@@ -163,9 +166,11 @@ class Exchange:
         self, subject: Subject, call: str, url: str, ready: _Ready, decode: Callable[[bytes], Value]
     ) -> Good[Value] | Bad:
         """One request, measured, and told to the tenant's gate."""
-        started = self._clock.now()
+        started, held = self._clock.now(), subject.stay.held
         try:
-            answer = await self._attempt(url, ready.token, decode)
+            answer = await self._attempt(url, ready.token, subject.stay, decode)
+            if isinstance(answer, Bad):
+                subject.stay.give_back(held)
             self._count(subject, call, answer, self._clock.now() - started)
         finally:
             if ready.is_probe:
@@ -181,13 +186,13 @@ class Exchange:
         elif kind in ("ok", "not_found", "rejected", "not_a_record"):
             self._gates.succeeded(subject.tenant_name)
 
-    async def _attempt(self, url: str, token: str, decode: Callable[[bytes], Value]) -> Good[Value] | Bad:
+    async def _attempt(self, url: str, token: str, stay: Stay, decode: Callable[[bytes], Value]) -> Good[Value] | Bad:
         try:
-            body = await self._body(url, token)
+            body = await self._body(url, token, stay)
         except TimeoutError:
             return Bad("failed", "timeout", "Graph did not answer in time.")
         except BodyTooLarge as exc:
-            return Bad("refused", "refused", f"Graph's answer was refused: {exc} (setting graph.max_body_bytes).")
+            return Bad("refused", "refused", f"Graph's answer was refused: {exc} (setting {exc.setting}).")
         except (aiohttp.ClientPayloadError, BodyCut) as exc:
             return Bad("failed", "cut", f"Graph's answer was cut ({type(exc).__name__}).")
         except (aiohttp.ClientError, OSError) as exc:
@@ -201,11 +206,11 @@ class Exchange:
                 return Bad("failed", "cut" if exc.kind == "cut_json" else "error", f"Graph answered 200, but {exc}.")
             return Bad("not_a_record", "error", str(exc), error=exc)
 
-    async def _body(self, url: str, token: str) -> bytes | Bad:
+    async def _body(self, url: str, token: str, stay: Stay) -> bytes | Bad:
         """One request. Raises TimeoutError, BodyTooLarge, BodyCut, aiohttp's errors and OSError."""
         headers = read_headers(token, str(uuid.uuid4()))
         async with (
-            real_timeout(self._clock, self._settings.request_timeout_seconds),
+            real_timeout(self._clock, self._settings.request_timeout_seconds) as timeout,
             self._http.get(
                 # As it is: writing a next link anew would change what Graph made opaque.
                 URL(url, encoded=True),
@@ -217,7 +222,13 @@ class Exchange:
         ):
             meaning = interpret(response.status, response.headers, self._clock.now())
             if meaning.kind == "ok":
-                return await read_body(response, self._settings.max_body_bytes)
+
+                async def took(size: int) -> None:
+                    if not stay.takes(size):
+                        with paused(timeout):
+                            await stay.wait(size)
+
+                return await read_body(response, self._settings.max_body_bytes, took)
             sentence = await _sentence(response, self._clock)
             outcome = OUTCOMES.get(meaning.kind, "error")
             return Bad(meaning.kind, outcome, sentence, response.status, meaning.retry_after_seconds)

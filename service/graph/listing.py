@@ -20,6 +20,7 @@ from service.graph.budget import TenantGates
 from service.graph.clouds import Endpoints
 from service.graph.exchange import Exchange, Rejected, Subject
 from service.graph.protocol import RefusedLink
+from service.graph.room import Room
 from service.metrics import Metrics
 from service.notification import is_guid
 from service.settings import Graph, Tenant
@@ -118,6 +119,7 @@ class Lister:
         tokens: Tokens,
         settings: Graph,
         tenant_names: Iterable[str],
+        room: Room,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -126,6 +128,7 @@ class Lister:
         gates = TenantGates(limited, tenant_names, clock, None)
         self._exchange = Exchange(http, tokens, limited, gates, clock, metrics)
         self._root = endpoints.root_url
+        self._room = room
         self._refuses_select: set[str] = set()
 
     async def pages(self, name: str, tenant: Tenant, start: float, end: float) -> AsyncGenerator[ListPage, None]:
@@ -134,21 +137,24 @@ class Lister:
         Raises TenantMustWait, GraphUnavailable (a refused or worn-out link among it: list the window again) and
         NotACallRecord. Cancelling it leaves nothing behind.
         """
-        subject = Subject(name, tenant, "list", lambda: False)
-        page = await self._first(subject, start, end)
-        seen = set[str]()
-        while True:
-            yield page
-            if page.link is None:
-                return
-            if page.link in seen or len(seen) == MOST_PAGES:
-                raise GraphUnavailable("The links of the list of call records lead in circles.")
-            seen.add(page.link)
-            try:
-                url = protocol.next_list_page(page.link, self._root)
-            except RefusedLink as exc:
-                raise GraphUnavailable(f"A next link of the list was refused: {exc}.") from None
-            page = await self._exchange.get(subject, "list", url, decode_list_page)
+        with self._room.stay() as stay:
+            subject = Subject(name, tenant, "list", lambda: False, stay)
+            page = await self._first(subject, start, end)
+            seen = set[str]()
+            while True:
+                # What a page holds of its body is a few ids; whoever takes it may be slow.
+                stay.give_back(0)
+                yield page
+                if page.link is None:
+                    return
+                if page.link in seen or len(seen) == MOST_PAGES:
+                    raise GraphUnavailable("The links of the list of call records lead in circles.")
+                seen.add(page.link)
+                try:
+                    url = protocol.next_list_page(page.link, self._root)
+                except RefusedLink as exc:
+                    raise GraphUnavailable(f"A next link of the list was refused: {exc}.") from None
+                page = await self._exchange.get(subject, "list", url, decode_list_page)
 
     async def _first(self, subject: Subject, start: float, end: float) -> ListPage:
         """The first page, with `$select` unless Graph was seen to refuse it here (documented for the list, untried)."""

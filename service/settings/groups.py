@@ -111,6 +111,11 @@ class Graph(Group, frozen=True):
     """Tries in place for one request that fails with 5xx, a timeout or a cut body."""
     max_body_bytes: Count = 64 * 1024 * 1024
     """One page, uncompressed."""
+    max_record_bytes: Count = 256 * 1024 * 1024
+    """All pages of one record, uncompressed; a larger one becomes a dead letter."""
+    max_held_bytes: Count = 64 * 1024 * 1024
+    """Pages held by this process, uncompressed, from their first byte until their record is shaped. Beyond it records
+    wait, but for one at a time and for those that hold less than 256 KiB."""
     thorough_every: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Every so many records one is searched for unknown fields and enum members; 0 for never."""
 

@@ -283,17 +283,18 @@ class Assembler:
         for key, group in list(batch.groups.items()):
             if not group.look.task.done():
                 del batch.groups[key]
-                await self.looks.discard([group.look])
                 batch.outcomes.append(self._not_in_time(group))
+                await self.looks.discard([group.look])
         for group in batch.groups.values():
             batch.outcomes.append(self._judge(group, group.look.result()))
         merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
         batch.outcomes.extend([Skip(SkipReason.MERGED)] * merged)
 
     def _not_in_time(self, group: Group) -> Outcome:
-        """A failed attempt if Graph was asked and silent; none if the look was waiting for its slot or the budget."""
+        """A failed attempt if Graph was asked and silent; none if it waited for its slot, for room, the budget."""
         notification, now = policy.merge(group.notifications), self.clock.now()
-        if group.look.slot is None or self.gates.budget_seconds(self.tenants[notification.tenant_id.lower()]) > 0:
+        look, name = group.look, self.tenants[notification.tenant_id.lower()]
+        if look.slot is None or look.progress.is_held_back or self.gates.budget_seconds(name) > 0:
             return policy.later(notification, "budget", 0, self.rules, now)
         # Of one record among others that hold the slots; that Graph is silent as a whole the tenant's gate sees.
         entry = self.entry(notification)

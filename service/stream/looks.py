@@ -156,7 +156,7 @@ class Looks:
                 heard, patience = look.started, self._silent_seconds
                 if look.progress.last_page_at is not None:
                     heard, patience = look.progress.last_page_at, 2 * self._silent_seconds
-                left = heard + patience - self._clock.now()
+                left = patience if look.progress.is_held_back else heard + patience - self._clock.now()
                 if left <= 0:
                     raise GraphUnavailable(f"Graph sent nothing of the record for {patience:.0f} s")
                 await asyncio.wait({shaping}, timeout=self._clock.real_seconds(left))

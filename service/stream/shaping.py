@@ -24,7 +24,7 @@ TOPIC_KIND = {"audio": "audio", "video": "video", "screenSharing": "screen-shari
 
 
 class Shaping:
-    """Fetches and shapes. Raises what `GraphClient.fetch` raises."""
+    """Fetches and shapes. Raises what `GraphClient.fetched` raises."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Shaping:
     async def __call__(self, notification: Notification, progress: Progress) -> ShapedRecord:
         """The record of the notification's call, as it is in Graph now."""
         name, tenant = self._tenants[notification.tenant_id.lower()]
-        fetched = await self._graph.fetch(name, tenant, notification.call_id, progress)
-        self._metrics.fetched.labels(name).inc()
-        return await shape(notification.tenant_id, fetched, iso(self._clock.now()), self._policy)
+        async with self._graph.fetched(name, tenant, notification.call_id, progress) as fetched:
+            self._metrics.fetched.labels(name).inc()
+            return await shape(notification.tenant_id, fetched, iso(self._clock.now()), self._policy)
 
 
 def policy_in_force(privacy: Privacy) -> Policy:

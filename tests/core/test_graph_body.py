@@ -15,14 +15,16 @@ def unpack(body: bytes, size: int, is_gzip: bool = True, limit: int = LIMIT) -> 
     """As the network might bring it: in pieces of `size` bytes."""
     unpacker = Unpacker(limit, is_gzip)
     for start in range(0, len(body), size):
-        unpacker.feed(body[start : start + size])
+        list(unpacker.feed(body[start : start + size]))
     return unpacker.finish()
 
 
 @given(st.lists(st.binary(max_size=500), max_size=4), st.integers(1, 700))
 def test_however_it_is_cut_into_pieces_the_body_is_the_same(members: list[bytes], size: int) -> None:
-    """Plain, and gzip of one or several members."""
+    """Plain, and gzip of one or several members; and what it comes to hold is told while it comes."""
     whole = b"".join(members)
+    unpacker = Unpacker(LIMIT, is_gzip=False)
+    assert sum(unpacker.feed(whole)) == len(whole)
 
     assert unpack(whole, size, is_gzip=False) == whole
     assert unpack(b"".join(map(gzip.compress, members)), size) == whole
@@ -56,7 +58,7 @@ def test_a_bomb_is_noticed_before_it_has_gone_off(size: int) -> None:
 
     def feed_all() -> None:
         for start in range(0, len(bomb), size):
-            unpacker.feed(bomb[start : start + size])
+            list(unpacker.feed(bomb[start : start + size]))
 
     with pytest.raises(BodyTooLarge):
         feed_all()

@@ -133,9 +133,10 @@ def _gzip(data: bytes, _: Tally) -> None:
 
 
 def _unpacked(pieces: Sequence[bytes]) -> bytes:
-    unpacker = Unpacker(LIMIT_BYTES, is_gzip=True)
+    unpacker, held = Unpacker(LIMIT_BYTES, is_gzip=True), 0
     for piece in pieces:
-        unpacker.feed(piece)
+        held += sum(unpacker.feed(piece))
+    assert held <= LIMIT_BYTES
     return unpacker.finish()
 
 

@@ -16,6 +16,7 @@ from service.graph.auth import ClientSecretTokens
 from service.graph.budget import TenantGates
 from service.graph.client import Fetched, GraphClient, Progress, http_session
 from service.graph.clouds import Endpoints
+from service.graph.room import Room
 from service.metrics import Metrics
 from service.record.archive import packed, unpacked
 from service.record.decode import decode_record
@@ -185,11 +186,11 @@ class World:
 
     async def fetch(self, call_id: str = CALL, tenant: Tenant = TENANT) -> Fetched:
         """One record of the one tenant. Whatever way its pages came, the archive holds the same record."""
-        fetched = await self.client.fetch("contoso", tenant, call_id, self.progress)
-        assert fetched.kept is not None
-        archived = packed(fetched.kept, HiddenDocument(OPEN, tenant.id))
-        assert decode_record(unpacked(archived))[0] == fetched.record
-        return fetched
+        async with self.client.fetched("contoso", tenant, call_id, self.progress) as fetched:
+            assert fetched.kept is not None
+            archived = packed(fetched.kept, HiddenDocument(OPEN, tenant.id))
+            assert decode_record(unpacked(archived))[0] == fetched.record
+            return fetched
 
     def outcomes(self, call: str) -> dict[str, int]:
         """How often each outcome of a call was counted."""
@@ -215,5 +216,6 @@ async def world_of(url: str, clock: Clock | None = None, **settings: Any) -> Asy
     async with http_session() as http:
         tokens = ClientSecretTokens(http, ends, clock, metrics)
         gates = TenantGates(graph, ["contoso"], clock, metrics)
-        client = GraphClient(http, ends, tokens, graph, gates, clock, metrics, keeps_pages=True)
+        room = Room(graph, metrics)
+        client = GraphClient(http, ends, tokens, graph, gates, room, clock, metrics, keeps_pages=True)
         yield World(client, tokens, gates, metrics, clock)

@@ -16,6 +16,7 @@ from service.graph.client import http_session
 from service.graph.clouds import Endpoints
 from service.graph.listing import Listed, Lister, decode_list_page
 from service.graph.protocol import RefusedLink, next_list_page
+from service.graph.room import Room
 from service.metrics import Metrics
 from service.settings import Graph, Secret, Tenant
 from tests.shell.graph_fixture import ScriptedGraph, fails, says, scripted
@@ -33,7 +34,16 @@ async def lister_of(url: str, clock: Clock, secret: str = "x", **settings: Any) 
     ends = Endpoints(url, url, f"{url}/.default")
     metrics = Metrics()
     async with http_session() as http:
-        yield Lister(http, ends, ClientSecretTokens(http, ends, clock, metrics), graph, ["contoso"], clock, metrics)
+        yield Lister(
+            http,
+            ends,
+            ClientSecretTokens(http, ends, clock, metrics),
+            graph,
+            ["contoso"],
+            Room(graph, metrics),
+            clock,
+            metrics,
+        )
 
 
 @asynccontextmanager

@@ -1,0 +1,211 @@
+"""All bodies of Graph's together: who waits, who goes on, and that everybody comes to an end."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.clock import Clock
+from service.errors import GraphUnavailable
+from service.graph.client import Progress
+from service.graph.room import SMALL_BYTES, RecordTooLarge, Room, Stay
+from service.metrics import Metrics
+from service.settings import Graph
+from tests.shell.graph_fixture import TENANT, Answer, ScriptedGraph, World, scripted, world_of
+
+MB = 1024 * 1024
+CALLS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
+
+
+def room_of(most: int, of_one: int = 10**9) -> Room:
+    """An empty one."""
+    return Room(Graph(max_held_bytes=most, max_record_bytes=of_one), Metrics())
+
+
+def held(room: Room) -> float:
+    """As a scrape would show it."""
+    return float(room._metrics.graph_held._value.get())
+
+
+async def take(stay: Stay, size: int) -> None:
+    """As a reader takes its pieces."""
+    if not stay.takes(size):
+        await stay.wait(size)
+
+
+async def settled(task: "asyncio.Task[None]") -> bool:
+    """Whether the task is done once all that can move has moved."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return task.done()
+
+
+async def test_who_finds_it_full_waits_until_another_leaves() -> None:
+    """The first of those that wait goes on alone; the second when there is room again."""
+    room = room_of(MB)
+    with room.stay() as full, room.stay() as first, room.stay() as second:
+        await take(full, MB)
+        await take(first, MB)
+        waiting = asyncio.create_task(take(second, MB))
+        assert not await settled(waiting)
+        assert second.is_waiting
+        assert held(room) == 2 * MB
+
+        full.give_back(0)
+        assert not await settled(waiting), "what the one who may go on holds fills it"
+        first.give_back(0)
+        assert await settled(waiting)
+        assert not second.is_waiting
+    assert held(room) == 0
+
+
+async def test_small_records_never_wait_for_large_ones() -> None:
+    """A call between two people is a few kilobytes."""
+    room = room_of(MB)
+    with room.stay() as full, room.stay() as large, room.stay() as small:
+        await take(full, 3 * MB)
+        waiting = asyncio.create_task(take(large, MB // 2))
+        assert not await settled(waiting)
+        assert small.takes(SMALL_BYTES)
+        assert not small.takes(1)
+        full.give_back(0)
+        assert await settled(waiting)
+
+
+async def test_who_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
+    """Neither bytes nor a place in the queue."""
+    room = room_of(MB)
+    with room.stay() as full, room.stay() as first, room.stay() as third:
+        await take(full, MB)
+        await take(first, MB)
+
+        async def broken_off() -> None:
+            with room.stay() as second:
+                await take(second, MB)
+
+        waiting, last = asyncio.create_task(broken_off()), asyncio.create_task(take(third, MB))
+        assert not await settled(waiting)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        full.give_back(0)
+        first.give_back(0)
+        assert await settled(last)
+        assert third.held == held(room) == MB
+
+
+async def test_one_record_has_a_bound_of_its_own() -> None:
+    """However empty it is."""
+    room = room_of(10 * MB, of_one=2 * MB)
+    with room.stay() as stay:
+        await take(stay, 2 * MB)
+        with pytest.raises(RecordTooLarge):
+            stay.takes(1)
+
+
+@given(
+    st.integers(SMALL_BYTES, 4 * SMALL_BYTES),
+    st.lists(st.lists(st.integers(1, 2 * SMALL_BYTES), min_size=1, max_size=6), min_size=1, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_is_taken_everybody_ends_and_the_bound_holds(
+    most: int, readers: list[list[int]], random: random.Random
+) -> None:
+    """One record above the bound, and the small ones; never more."""
+
+    async def run() -> None:
+        room = room_of(most)
+        largest = max(map(sum, readers))
+
+        async def read(sizes: list[int]) -> None:
+            with room.stay() as stay:
+                for size in sizes:
+                    await take(stay, size)
+                    assert held(room) <= most + largest + len(readers) * SMALL_BYTES
+                    for _ in range(random.randint(0, 3)):
+                        await asyncio.sleep(0)
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*map(read, readers))
+        assert held(room) == 0
+
+    asyncio.run(run())
+
+
+# ---- reading from Graph ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def graph() -> AsyncIterator[ScriptedGraph]:
+    async with scripted() as graph:
+        yield graph
+
+
+def large(megabytes: int) -> Answer:
+    """The record that is asked for, padded with what nobody knows."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        call_id = request.path.rpartition("/")[2]
+        body = b'{"id":"%s","version":1,"sessions":[],"participants_v2":[],"padding":"%s"}'
+        text = body % (call_id.encode(), b"x" * (megabytes * MB))
+        return web.Response(body=text, headers={"Content-Type": "application/json"})
+
+    return answer
+
+
+@asynccontextmanager
+async def full_world(graph: ScriptedGraph, **settings: object) -> AsyncIterator[World]:
+    """One that holds 1 MB, on a clock on which a second is a second."""
+    async with world_of(graph.url, clock=Clock(), max_held_bytes=MB, **settings) as world:
+        yield world
+
+
+async def test_records_beyond_the_room_are_read_one_after_the_other(graph: ScriptedGraph) -> None:
+    """All of them come; and no more than two are ever held: the one that filled it and the one that may go on."""
+    graph.script("record", large(3))
+    async with full_world(graph) as world:
+        most = 0.0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, world.sample("graph_held_bytes"))
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        found = await asyncio.gather(*(world.fetch(call_id) for call_id in CALLS))
+        watching.cancel()
+
+        assert [one.record.id for one in found] == CALLS
+        assert 3 * MB < most < 6 * MB + 4 * SMALL_BYTES
+        assert world.sample("graph_held_bytes") == 0
+        assert world.sample("graph_held_back_total") > 0
+
+
+async def test_waiting_for_room_is_no_silence_of_graphs(graph: ScriptedGraph) -> None:
+    """A request may wait longer than its time-out, and is not made again for it."""
+    graph.script("record", large(2))
+    async with full_world(graph, request_timeout_seconds=1.0) as world:
+        async with world.client.fetched("contoso", TENANT, CALLS[0], Progress()):
+            waiting = asyncio.create_task(world.fetch(CALLS[1]))
+            await graph.until_seen(2, "record")
+            # Longer than the request's time-out: that this passes is what is tested.
+            await asyncio.sleep(1.5)
+            assert not waiting.done()
+            assert world.progress.is_held_back
+        assert (await waiting).record.id == CALLS[1]
+        assert world.outcomes("record") == {"ok": 2}
+
+
+async def test_a_record_beyond_its_own_bound_is_refused(graph: ScriptedGraph) -> None:
+    """And lets go what it held."""
+    graph.script("record", large(3))
+    async with full_world(graph, max_record_bytes=2 * MB) as world:
+        with pytest.raises(GraphUnavailable, match=r"graph\.max_record_bytes"):
+            await world.fetch(CALLS[0])
+        assert world.sample("graph_held_bytes") == 0
