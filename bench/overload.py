@@ -3,7 +3,7 @@
 Three scenes on an embedded Kafka, `serve` and the emulator each a process of its own:
 
 - *flood*: notifications at ten times what the lanes can do. Graph must get its answers in time, and the backlog drains.
-- *large*: a record of 3,000 sessions and one with a body of 50 MB, while another tenant's calls go on.
+- *large*: records of 3,000 sessions and one with a body of 50 MB, all at once, while another tenant's calls go on.
 - *outage*: an hour in which Graph answers nothing but 503, on a clock 12 times as fast, and 10,000 notifications in it.
 
 The bounds are asserted: exit code 1 when one does not hold. `--quick` is small, for the tests.
@@ -62,7 +62,9 @@ class Sizes(msgspec.Struct, frozen=True):
     """How much of everything."""
 
     flood_seconds: float = 30.0
+    wide_records: int = 6
     sessions: int = 3000
+    """Of each wide record."""
     body_bytes: int = 50 * MB
     beside: int = 200
     """Calls of the other tenant while the large ones are read."""
@@ -70,7 +72,15 @@ class Sizes(msgspec.Struct, frozen=True):
     outage_seconds: float = 3600.0
 
 
-QUICK = Sizes(flood_seconds=1.0, sessions=130, body_bytes=4 * MB, beside=10, waiting=200, outage_seconds=300.0)
+QUICK = Sizes(
+    flood_seconds=1.0,
+    wide_records=2,
+    sessions=130,
+    body_bytes=4 * MB,
+    beside=10,
+    waiting=200,
+    outage_seconds=300.0,
+)
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -99,13 +109,17 @@ class Flood(msgspec.Struct, frozen=True):
 
 
 class Large(msgspec.Struct, frozen=True):
-    """Two records that are larger than any other."""
+    """Records that are larger than any other, at once."""
 
+    wide_records: int
     sessions: int
+    """Of each wide record."""
     body_mb: float
     events: int
     seconds: float
-    """Until both are published."""
+    """Until all are published."""
+    held_back: int
+    """How often reading from Graph waited until the process held less."""
     other_calls: int
     other_seconds: float
     """Until the other tenant's calls, announced at the same moment, were published."""
@@ -194,28 +208,33 @@ async def flood(servers: str, folder: Path, sizes: Sizes, tell: Tell, prefix: st
 
 
 async def large(servers: str, folder: Path, sizes: Sizes, tell: Tell, prefix: str = "bench.large") -> Large:
-    """A record of many sessions and one of many bytes; another tenant's calls are announced at the same moment."""
-    tell(f"Large: {sizes.sessions} sessions, a body of {sizes.body_bytes / MB:g} MB, {sizes.beside} other calls")
+    """Records of many sessions and one of many bytes; another tenant's calls are announced at the same moment."""
+    tell(
+        f"Large: {sizes.wide_records} times {sizes.sessions} sessions, a body of {sizes.body_bytes / MB:g} MB, "
+        f"{sizes.beside} other calls"
+    )
     async with open_scene(servers, folder, prefix, tenants=2, emulate=("--open",)) as scene:
         await _published(scene, 1)
         await scene.post("/emulator/faults", {"kind": "notifications", "action": "silence"})
-        wide = await _call(scene, kind="group", sessions=sizes.sessions)
+        wide = [await _call(scene, kind="group", sessions=sizes.sessions) for _ in range(sizes.wide_records)]
         heavy = await _call(scene, kind="peerToPeer")
         body = await _fatten(scene, heavy, sizes.body_bytes)
         others = [one["id"] for one in await _calls(scene, sizes.beside, tenant=OTHER_TENANT_ID)]
         await scene.lift()
         before = (await scene.figures()).total("events_published_total")
         began = time.perf_counter()
-        for call_id in (wide, heavy, *others):
+        for call_id in (*wide, heavy, *others):
             await scene.post(f"/emulator/calls/{call_id}/announcements", {})
         await scene.until_total("records_published_total", len(others), tenant="fabrikam")
         other_seconds = time.perf_counter() - began
-        figures = await scene.until_total("records_published_total", 3, tenant="contoso")
+        figures = await scene.until_total("records_published_total", len(wide) + 2, tenant="contoso")
         return Large(
+            wide_records=len(wide),
             sessions=sizes.sessions,
             body_mb=body / MB,
             events=int(figures.total("events_published_total") - before),
             seconds=time.perf_counter() - began,
+            held_back=int(figures.total("graph_held_back_total")),
             other_calls=len(others),
             other_seconds=other_seconds,
             most_mb=scene.memory.most / MB,
