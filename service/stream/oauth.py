@@ -18,11 +18,11 @@ from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed
 
 from service.clock import Clock
-from service.graph.body import BodyCut, BodyTooLarge, read_body
-from service.graph.client import http_session
-from service.graph.clouds import CLOUDS, Endpoints
-from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
+from service.outbound.body import BodyCut, BodyTooLarge, read_body
+from service.outbound.session import http_session
 from service.settings import Connection, Tenant
+from service.signin.clouds import CLOUDS, Endpoints
+from service.signin.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
 
 WHO: Final = "the token endpoint"
 MOST_BODY_BYTES: Final = 256 * 1024
@@ -158,7 +158,7 @@ async def _with_secret(kafka: Connection, http: aiohttp.ClientSession) -> Grant:
 
 async def _from_entra(kafka: Connection, http: aiohttp.ClientSession) -> Grant:
     # Imported late: it takes most of a second, and `callstream[azure]` is an extra.
-    from service.graph.credentials_azure import AzureLogin
+    from service.signin.azure import AzureLogin
 
     identity = Tenant(
         id=kafka.oauth_tenant_id,

@@ -14,8 +14,8 @@ from aiokafka.conn import AIOKafkaConnection, ScramAuthenticator
 from aiokafka.errors import SaslAuthenticationFailed
 
 from service.errors import UserError
-from service.graph.credentials_check import INSTALL, has_azure
 from service.settings import Connection
+from service.signin.check import INSTALL, has_azure
 from service.stream.oauth import tokens_of
 
 log = structlog.get_logger()

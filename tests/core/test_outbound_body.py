@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.graph.body import BodyCut, BodyTooLarge, Unpacker
+from service.outbound.body import BodyCut, BodyTooLarge, Unpacker
 
 LIMIT = 10_000
 

@@ -11,9 +11,9 @@ from azure.identity.aio import CertificateCredential
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from service.graph.credentials import NoToken
-from service.graph.credentials_files import read_certificate, stamp
 from service.settings import Tenant
+from service.signin.credentials import NoToken
+from service.signin.files import read_certificate, stamp
 
 # So long before its end a certificate is spoken of. Seconds.
 SOON_SECONDS: Final = 30 * 86400.0

@@ -6,8 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
-from service.graph.credentials import NoToken
 from service.settings import Tenant
+from service.signin.credentials import NoToken
 
 FILES = ("certificate_file", "certificate_key_file", "client_secret_file", "federated_token_file")
 

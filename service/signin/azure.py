@@ -29,12 +29,12 @@ from azure.identity.aio import (
 )
 
 from service.clock import Clock
-from service.graph.body import real_timeout
-from service.graph.clouds import Endpoints
-from service.graph.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, no_token_in, unreachable
-from service.graph.credentials_certificate import certificate_credential
-from service.graph.credentials_files import read_secret, read_token, stamp
+from service.outbound.body import real_timeout
 from service.settings import Tenant
+from service.signin.certificate import certificate_credential
+from service.signin.clouds import Endpoints
+from service.signin.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, no_token_in, unreachable
+from service.signin.files import read_secret, read_token, stamp
 
 LOGIN: Final = "the login"
 IDENTITY: Final = "the managed identity's endpoint"

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from service.graph.protocol import interpret
+from service.outbound.answers import interpret
 from service.settings import Tenant
 
 # One request to the login or to a managed identity's endpoint, whole. Seconds.

@@ -3,8 +3,8 @@
 import pytest
 
 from service.errors import UserError
-from service.graph.clouds import CLOUDS, endpoints
 from service.settings import Graph
+from service.signin.clouds import CLOUDS, endpoints
 
 
 def custom(root: str, login: str = "https://login.example.com") -> Graph:

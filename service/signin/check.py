@@ -4,10 +4,10 @@ from importlib.util import find_spec
 from typing import Final
 
 from service.errors import UserError
-from service.graph.clouds import Endpoints
-from service.graph.credentials import NoToken
-from service.graph.credentials_files import read_token
 from service.settings import Settings, Tenant
+from service.signin.clouds import Endpoints
+from service.signin.credentials import NoToken
+from service.signin.files import read_token
 
 # Kind of credential → settings that it needs, settings that it may have besides.
 KINDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -74,7 +74,7 @@ def _check_fields(name: str, tenant: Tenant) -> None:
 def _check_files(name: str, tenant: Tenant) -> None:
     try:
         if tenant.credential == "certificate":
-            from service.graph.credentials_certificate import certificate_credential
+            from service.signin.certificate import certificate_credential
 
             certificate_credential(tenant, authority="https://login.microsoftonline.com")
         elif tenant.federated_token_file:
