@@ -26,7 +26,11 @@ from service.graph.client import GraphClient
 from service.graph.listing import Lister
 from service.graph.subscriptions import Subscriptions
 from service.hub import HubReader
+from service.kafka.security import check_security
+from service.kafka.topics import Topics
 from service.keeper import keep
+from service.lanes.shaping import Shaping, policy_in_force
+from service.lanes.worker import Worker, kafka_admin, sure_topics
 from service.logs import describe
 from service.metrics import Metrics
 from service.notification import Gatekeeper
@@ -37,10 +41,6 @@ from service.settings import ROLES, Settings
 from service.signin.check import check_credentials
 from service.signin.clouds import Endpoints, endpoints
 from service.store import KafkaStore
-from service.stream.security import check_security
-from service.stream.shaping import Shaping, policy_in_force
-from service.stream.topics import Topics
-from service.stream.worker import Worker, kafka_admin, sure_topics
 from service.upkeep import Standing
 
 log = structlog.get_logger()

@@ -17,6 +17,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.clock import Clock, iso
+from service.kafka.connect import NEVER_MS, client_options, close_consumer
+from service.kafka.knock import reason_of
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import (
@@ -32,8 +34,6 @@ from service.notification import (
 )
 from service.settings import EventHub
 from service.store import NotificationStore, StoreUnavailable
-from service.stream.connect import NEVER_MS, client_options, close_consumer
-from service.stream.knock import reason_of
 
 POLL_MS = 1000
 MOST_EVENTS = 200  # of one poll; Graph's are some kilobytes each

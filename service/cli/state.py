@@ -7,11 +7,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.cli.common import answering
 from service.errors import UserError
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.topics import Topics
+from service.lanes.restore import LedgerUnreadableError, read_whole
 from service.reconcile.memory import Memory
 from service.settings import Kafka, Settings, Tenant
-from service.stream.connect import client_options, close_consumer
-from service.stream.restore import LedgerUnreadableError, read_whole
-from service.stream.topics import Topics
 
 
 async def read_memory(kafka: Kafka, topics: Topics) -> Memory:

@@ -23,6 +23,7 @@ from service.emulator.options import DeliveryOptions, EmulatorOptions, TenantOpt
 from service.emulator.server import Emulator, open_emulator
 from service.emulator.store import Call
 from service.graph.auth import TenantTokens
+from service.kafka.topics import Topics, partition_of
 from service.notification import Notification
 from service.outbound.session import http_session
 from service.settings import (
@@ -39,7 +40,6 @@ from service.settings import (
     Tenant,
 )
 from service.signin.clouds import endpoints
-from service.stream.topics import Topics, partition_of
 
 SPEED = 3000.0
 PARTITIONS = 3

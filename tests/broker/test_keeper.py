@@ -19,6 +19,7 @@ from service.emulator.subscriptions import Subscription
 from service.graph.auth import ClientSecretTokens
 from service.graph.subscription import NewSubscription, SubscriptionGone
 from service.graph.subscriptions import Subscriptions
+from service.kafka.topics import Topics
 from service.keeper import keep
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, client_state
@@ -26,7 +27,6 @@ from service.outbound.session import http_session
 from service.receiver import KafkaStore, receiver_site
 from service.settings import ClientState, Graph, Keeper, Receiver, Secret, Settings, Tenant
 from service.signin.clouds import endpoints
-from service.stream.topics import Topics
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings
 
 SECONDS = 60.0

@@ -46,7 +46,8 @@ def test_the_emulator_shares_no_code_with_the_service_under_test() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     rooms = (
         "service.record",
-        "service.stream",
+        "service.lanes",
+        "service.kafka",
         "service.graph",
         "service.signin",
         "service.outbound",

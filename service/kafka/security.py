@@ -14,9 +14,9 @@ from aiokafka.conn import AIOKafkaConnection, ScramAuthenticator
 from aiokafka.errors import SaslAuthenticationFailed
 
 from service.errors import UserError
+from service.kafka.oauth import tokens_of
 from service.settings import Connection
 from service.signin.check import INSTALL, has_azure
-from service.stream.oauth import tokens_of
 
 log = structlog.get_logger()
 

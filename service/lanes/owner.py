@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from service.kafka.connect import NEVER_MS, client_options, close_consumer
+from service.kafka.topics import Topics
+from service.lanes.lane import Lane
+from service.lanes.ledger import Ledger
 from service.settings import Kafka
-from service.stream.connect import NEVER_MS, client_options, close_consumer
-from service.stream.lane import Lane
-from service.stream.ledger import Ledger
-from service.stream.topics import Topics
 
 log = structlog.get_logger()
 

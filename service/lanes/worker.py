@@ -15,19 +15,19 @@ from aiokafka.errors import KafkaError
 
 from service.clock import Clock
 from service.graph.budget import TenantGates
+from service.kafka.connect import client_options, close
+from service.kafka.knock import reason_of
+from service.kafka.limits import Limits
+from service.kafka.topics import TopicReport, Topics, ensure
+from service.lanes.batch import Held
+from service.lanes.guard import Guard
+from service.lanes.lane import Lane, LanePorts
+from service.lanes.ledger import Ledger
+from service.lanes.looks import InFlight, Looks, Shaper, Slots
+from service.lanes.owner import Owner, join_group, stay
+from service.lanes.policy import Rules
 from service.metrics import Metrics
 from service.settings import Kafka, Settings
-from service.stream.batch import Held
-from service.stream.connect import client_options, close
-from service.stream.guard import Guard
-from service.stream.knock import reason_of
-from service.stream.lane import Lane, LanePorts
-from service.stream.ledger import Ledger
-from service.stream.limits import Limits
-from service.stream.looks import InFlight, Looks, Shaper, Slots
-from service.stream.owner import Owner, join_group, stay
-from service.stream.policy import Rules
-from service.stream.topics import TopicReport, Topics, ensure
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ import msgspec
 
 from service.clock import from_iso, iso
 from service.errors import CallstreamError, GraphUnavailable, RecordNotFound, SetAside, TenantMustWait
+from service.lanes.ledger import Entry
 from service.notification import Notification
 from service.settings import Retry, parse_delays
-from service.stream.ledger import Entry
 
 LIVE_SOURCES = ("webhook", "eventhub")
 # The reason of a notification that takes its one more look (design section 5, "a stale read").

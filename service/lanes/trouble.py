@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from aiokafka.errors import KafkaError, ProducerClosed, ProducerFenced
 
-from service.stream.policy import Outcome, Publish
+from service.lanes.policy import Outcome, Publish
 
 SAME_REFUSALS = 2
 # So many successes one by one, and the lane takes whole batches again.

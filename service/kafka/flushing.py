@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from service.kafka.connect import client_options, close_consumer, close_producer
+from service.kafka.publisher import Publisher, new_producer
+from service.kafka.records import KafkaRecord
+from service.kafka.topics import Topics
 from service.settings import Kafka
-from service.stream.connect import client_options, close_consumer, close_producer
-from service.stream.messages import KafkaRecord
-from service.stream.publisher import Publisher, new_producer
-from service.stream.topics import Topics
 
 
 def positions_group(group: str) -> str:

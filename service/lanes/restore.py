@@ -11,11 +11,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.scan import open_reader
+from service.kafka.topics import Topics
+from service.lanes.ledger import Ledger
 from service.settings import Kafka
-from service.stream.connect import client_options, close_consumer
-from service.stream.ledger import Ledger
-from service.stream.scan import open_reader
-from service.stream.topics import Topics
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.stream.topics import Topics
+from service.kafka.topics import Topics
 
 CREATE = "create"
 LETTERS = "dead-letter"

@@ -8,8 +8,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
 
+from service.kafka.security import security_options
 from service.settings import Connection
-from service.stream.security import security_options
 
 log = structlog.get_logger()
 

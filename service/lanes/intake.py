@@ -15,10 +15,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.clock import Clock, from_iso
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.topics import Topics
 from service.notification import UNREADABLE, Notification
 from service.settings import Kafka
-from service.stream.connect import client_options, close_consumer
-from service.stream.topics import Topics
 
 # The longest an idle lane sleeps before it looks at its timers again. Seconds.
 IDLE_SECONDS = 1.0

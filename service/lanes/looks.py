@@ -13,9 +13,9 @@ import structlog
 from service.clock import Clock
 from service.errors import CallstreamError, GraphUnavailable, Unforeseen
 from service.graph.client import Progress
+from service.lanes.policy import ShapedRecord
 from service.metrics import Metrics
 from service.notification import Notification
-from service.stream.policy import ShapedRecord
 
 log = structlog.get_logger()
 

@@ -10,9 +10,9 @@ Requests that fail are another matter (`graph/budget.py`): here every answer may
 from dataclasses import dataclass, field
 
 from service.errors import CallstreamError, GraphUnavailable, RecordNotFound, TenantMustWait
+from service.lanes import policy
+from service.lanes.policy import Dead, Later, Outcome, Rules
 from service.notification import Notification
-from service.stream import policy
-from service.stream.policy import Dead, Later, Outcome, Rules
 
 LAST_RECORDS = 20
 # Fewer different ones may be poison, each in its own right.

@@ -7,10 +7,10 @@ import structlog
 
 from service.clock import Clock, iso
 from service.errors import CallstreamError
+from service.lanes.outage import Watch, spared, symptom, waits
+from service.lanes.policy import Dead, Later, Outcome, Rules
 from service.metrics import Metrics
 from service.notification import Notification
-from service.stream.outage import Watch, spared, symptom, waits
-from service.stream.policy import Dead, Later, Outcome, Rules
 
 log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from service.kafka.connect import client_options, close_producer
+from service.kafka.records import KafkaRecord
 from service.settings import Kafka
-from service.stream.connect import client_options, close_producer
-from service.stream.messages import KafkaRecord
 
 # Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
 BATCH_BYTES = 512 * 1024

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from service.kafka.connect import client_options, close, close_consumer
 from service.settings import Connection, Kafka
-from service.stream.connect import client_options, close, close_consumer
 
 # Without a record for so long, the brokers are away or a transaction is open.
 SILENT_SECONDS = 30.0

@@ -13,17 +13,17 @@ from aiokafka import TopicPartition
 
 from service.clock import Clock
 from service.errors import CallstreamError
+from service.kafka.topics import partition_of
+from service.lanes import policy
+from service.lanes.beside import Beside, Ended, Found
+from service.lanes.guard import Guard
+from service.lanes.intake import Item
+from service.lanes.ledger import Entry, Ledger, ledger_key
+from service.lanes.looks import Look, Looks
+from service.lanes.policy import Later, Outcome, Publish, Rules, ShapedRecord, Skip, SkipReason
 from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import GUID
-from service.stream import policy
-from service.stream.beside import Beside, Ended, Found
-from service.stream.guard import Guard
-from service.stream.intake import Item
-from service.stream.ledger import Entry, Ledger, ledger_key
-from service.stream.looks import Look, Looks
-from service.stream.policy import Later, Outcome, Publish, Rules, ShapedRecord, Skip, SkipReason
-from service.stream.topics import partition_of
 
 # A tenant whose budget of requests is spent for longer than this lets others of its lane go first. Seconds.
 SHORT_WAIT_SECONDS = 1.0

@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.clock import Clock
-from service.stream.topics import message_limits
+from service.kafka.topics import message_limits
 
 LOOK_AGAIN_SECONDS = 15.0
 ANSWER_SECONDS = 5.0

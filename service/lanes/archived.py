@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.stream.ledger import ledger_key
+from service.lanes.ledger import ledger_key
 
 
 class ArchiveRecord(Protocol):

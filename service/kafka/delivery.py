@@ -7,10 +7,10 @@ they are given, drop it after a failure, and begin again at their first step.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from service.kafka.flushing import open_flushes, positions_group
+from service.kafka.publisher import Publisher, open_transactions
+from service.kafka.topics import Topics
 from service.settings import Kafka
-from service.stream.flushing import open_flushes, positions_group
-from service.stream.publisher import Publisher, open_transactions
-from service.stream.topics import Topics
 
 
 def offsets_group(kafka: Kafka, topics: Topics) -> str:

@@ -19,10 +19,10 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from service.errors import UserError
+from service.kafka.connect import client_options
+from service.kafka.oauth import TokenMissing
+from service.kafka.security import NoProofError
 from service.settings import Connection
-from service.stream.connect import client_options
-from service.stream.oauth import TokenMissing
-from service.stream.security import NoProofError
 
 # Of real time, for all brokers together.
 KNOCK_SECONDS = 12.0

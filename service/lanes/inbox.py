@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from service.clock import from_iso
+from service.lanes.policy import LIVE_SOURCES, LONG_FETCH, Dead, Later, Outcome, Publish, Skip, SkipReason
 from service.notification import UNREADABLE
-from service.stream.policy import LIVE_SOURCES, LONG_FETCH, Dead, Later, Outcome, Publish, Skip, SkipReason
 
 LISTED_SOURCES = ("reconcile", "backfill")
 # A lane says at most so often when it last saw a notice. Seconds.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from service.clock import Clock, iso
 from service.graph.client import Fetched, GraphClient, Progress
+from service.lanes.policy import ShapedRecord
 from service.metrics import Metrics
 from service.notification import Notification
 from service.record.archive import packed
@@ -16,7 +17,6 @@ from service.record.flatten import flatten
 from service.record.hiding import hidden_document
 from service.record.privacy import OPEN, Policy, policy_of
 from service.settings import Privacy, Tenant
-from service.stream.policy import ShapedRecord
 
 # Some 5 ms of work: short against heartbeats and the 3 s that Graph allows for an answer.
 SLICE = 500

@@ -7,9 +7,9 @@ import structlog
 from prometheus_client import Histogram
 
 from service.clock import Clock, from_iso, iso
+from service.lanes.policy import LIVE_SOURCES, Dead, Later, Outcome, Publish, Skip
 from service.metrics import Metrics
 from service.settings import Tenant
-from service.stream.policy import LIVE_SOURCES, Dead, Later, Outcome, Publish, Skip
 
 log = structlog.get_logger()
 

@@ -8,39 +8,20 @@ from collections.abc import Iterable
 
 import msgspec
 
+from service.kafka.records import Headers, KafkaRecord
+from service.kafka.topics import Topics
+from service.lanes.ledger import Entry, ledger_key
+from service.lanes.policy import Dead, Later, Publish
 from service.notification import Notification
 from service.record.archive import parts_of
-from service.stream.ledger import Entry, ledger_key
-from service.stream.policy import Dead, Later, Publish
-from service.stream.topics import Topics
-
-Headers = list[tuple[str, bytes]]
 
 STREAM_EVENT_TYPE = b"callstream.stream.v1"
 CALL_SUMMARY_TYPE = b"callstream.call.v1"
-# What Kafka's record format adds to key, value and headers, with room to spare: batch header 61, record some 30.
-RECORD_OVERHEAD_BYTES = 256
 
 # A part of an archived record: below what a producer's batch takes, so that compression and limits stay ordinary.
 RAW_PART_BYTES = 400 * 1024
 
 _json = msgspec.json.Encoder()
-
-
-class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record to be written. Made for every event, so it is a struct: it costs a tenth of a dataclass."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-    @property
-    def size_bytes(self) -> int:
-        """Uncompressed, as it counts against the topic's max.message.bytes."""
-        headers = sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers + RECORD_OVERHEAD_BYTES
 
 
 def publish_records(

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from service.errors import CallstreamError
-from service.stream.looks import Look
-from service.stream.policy import Later, Outcome, Publish
+from service.lanes.looks import Look
+from service.lanes.policy import Later, Outcome, Publish
 
 MOST_RESULTS = 10_000
 

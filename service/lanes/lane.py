@@ -24,25 +24,25 @@ from aiokafka.errors import (
 
 from service.clock import Clock
 from service.errors import CallstreamError
+from service.kafka.delivery import open_publisher
+from service.kafka.limits import Limits
+from service.kafka.publisher import Publisher
+from service.kafka.records import KafkaRecord
+from service.kafka.topics import Topics
+from service.lanes.accounts import Accounts
+from service.lanes.batch import Assembler, Audits, Batch, Gates, Held
+from service.lanes.beside import Beside, Ended, Found, found_by
+from service.lanes.guard import Guard
+from service.lanes.inbox import Notices, Report, tally
+from service.lanes.intake import IDLE_SECONDS, Intake, Item, open_intake
+from service.lanes.ledger import Entry, Ledger, ledger_key
+from service.lanes.looks import Look, Looks
+from service.lanes.policy import Dead, Later, Outcome, Publish, Rules
+from service.lanes.restore import committed_offsets, restore
+from service.lanes.trouble import Trouble
+from service.lanes.writes import Writer, unpublishable
 from service.metrics import Metrics
 from service.settings import Settings
-from service.stream.accounts import Accounts
-from service.stream.batch import Assembler, Audits, Batch, Gates, Held
-from service.stream.beside import Beside, Ended, Found, found_by
-from service.stream.delivery import open_publisher
-from service.stream.guard import Guard
-from service.stream.inbox import Notices, Report, tally
-from service.stream.intake import IDLE_SECONDS, Intake, Item, open_intake
-from service.stream.ledger import Entry, Ledger, ledger_key
-from service.stream.limits import Limits
-from service.stream.looks import Look, Looks
-from service.stream.messages import KafkaRecord
-from service.stream.policy import Dead, Later, Outcome, Publish, Rules
-from service.stream.publisher import Publisher
-from service.stream.restore import committed_offsets, restore
-from service.stream.topics import Topics
-from service.stream.trouble import Trouble
-from service.stream.writes import Writer, unpublishable
 
 log = structlog.get_logger()
 

@@ -4,21 +4,21 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from service.stream import policy
-from service.stream.inbox import Report
-from service.stream.intake import Item
-from service.stream.ledger import Entry
-from service.stream.messages import (
+from service.kafka.records import KafkaRecord
+from service.kafka.topics import Topics, partition_of
+from service.lanes import policy
+from service.lanes.inbox import Report
+from service.lanes.intake import Item
+from service.lanes.ledger import Entry
+from service.lanes.messages import (
     RAW_PART_BYTES,
-    KafkaRecord,
     dead_headers,
     dead_records,
     later_record,
     publish_records,
     rerouted_record,
 )
-from service.stream.policy import Dead, Later, Outcome, Publish
-from service.stream.topics import Topics, partition_of
+from service.lanes.policy import Dead, Later, Outcome, Publish
 
 # Kafka's own default for max.message.bytes, for a topic whose limit could not be read.
 DEFAULT_LIMIT_BYTES = 1_048_588
