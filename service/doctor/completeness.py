@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok, warn
-from service.lanes.restore import read_whole
+from service.kafka.whole import read_whole
 from service.reconcile.hours import TenantHours
 from service.reconcile.memory import Memory
 from service.reconcile.plan import Budget, plan

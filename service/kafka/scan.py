@@ -17,6 +17,12 @@ SILENT_SECONDS = 30.0
 POLL_MS = 500
 
 
+class EndUnreachable(KafkaError):  # type: ignore[misc]
+    """A partition cannot be read up to its end: an open transaction, or a broker that does not answer."""
+
+    retriable = True
+
+
 @dataclass(frozen=True)
 class Stretch:
     """The records of a partition from offset `begin` on and before `end`."""
@@ -62,9 +68,12 @@ async def open_reader(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def scan(
-    consumer: AIOKafkaConsumer, stretch: Stretch, most: int = 5000
+    consumer: AIOKafkaConsumer, stretch: Stretch, most: int = 5000, silent_seconds: float = SILENT_SECONDS
 ) -> AsyncIterator[tuple[int, list[ConsumerRecord]]]:
-    """(offset reached, at most `most` records) up to the end. Raises `KafkaError` when nothing comes any more."""
+    """(offset reached, at most `most` records) up to the end.
+
+    Reading stops at the last stable offset. Raises `EndUnreachable` when it has not moved for `silent_seconds`.
+    """
     partition = stretch.partition
     consumer.assign([partition])
     consumer.seek(partition, stretch.begin)
@@ -75,6 +84,6 @@ async def scan(
         reached = await consumer.position(partition)
         if reached > position:
             position, moved = reached, loop.time()
-        elif loop.time() - moved > SILENT_SECONDS:
-            raise KafkaError(f"{partition.topic} stops at {position} of {stretch.end}")
+        elif loop.time() - moved > silent_seconds:
+            raise EndUnreachable(f"{partition.topic} stops at {position} of {stretch.end}: a transaction is open")
         yield position, [record for record in polled.get(partition, ()) if record.offset < stretch.end]

@@ -28,8 +28,8 @@ from service.kafka.delivery import open_publisher
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics, partition_of
+from service.kafka.whole import read_whole
 from service.lanes.inbox import decode_message
-from service.lanes.restore import read_whole
 from service.metrics import DAY_STATES, Metrics
 from service.notification import Notification
 from service.reconcile import plan as planning

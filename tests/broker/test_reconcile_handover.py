@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from service.clock import Clock
 from service.graph.listing import Listed, ListPage
 from service.kafka.topics import Topics
-from service.lanes.restore import read_whole
+from service.kafka.whole import read_whole
 from service.metrics import Metrics
 from service.reconcile.memory import Memory
 from service.reconcile.reconciler import Reconciler
