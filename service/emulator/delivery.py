@@ -26,7 +26,8 @@ from service.emulator.hubs import SCHEME, Hubs
 from service.emulator.options import DeliveryOptions
 from service.emulator.refusals import Refusal
 from service.emulator.store import Announcement
-from service.emulator.subscriptions import Subscription, Subscriptions
+from service.emulator.subscription import Subscription
+from service.emulator.subscriptions import Subscriptions
 
 LARGEST_ANSWER_BYTES = 4096
 DUPLICATE_WITHIN_SECONDS = 5.0

@@ -9,7 +9,7 @@ from service.emulator.directory import READ_CALLS
 from service.emulator.misbehaviour import answer
 from service.emulator.site import PRINCIPAL, Handler, admit, json_reply, own_root, read_object, world
 from service.emulator.store import Announcement
-from service.emulator.subscriptions import Subscription
+from service.emulator.subscription import Subscription
 from service.emulator.tokens import Principal
 
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.clock import Clock, iso
 from service.emulator.options import EmulatorOptions, TenantOptions
 from service.emulator.server import Emulator, open_emulator
-from service.emulator.subscriptions import Subscription
+from service.emulator.subscription import Subscription
 from service.graph.auth import ClientSecretTokens
 from service.graph.subscription import NewSubscription, SubscriptionGone
 from service.graph.subscriptions import Subscriptions
