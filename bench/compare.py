@@ -15,8 +15,8 @@ from bench import material, verify
 from bench.child import READY, naive_topic
 from bench.pipeline import Cost
 from service.emulator.options import DEMO_TENANT_ID
+from service.kafka.topics import Topics
 from service.settings import Kafka
-from service.stream.topics import Topics
 
 OURS = "callstream"
 NAIVE = ("naive-json", "naive-orjson")

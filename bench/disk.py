@@ -22,8 +22,8 @@ from service.embedded import embedded_kafka
 from service.emulator.generator import generate_call, mixed_specs
 from service.emulator.options import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_TENANT_ID, EmulatorOptions
 from service.emulator.server import Emulator, open_emulator
+from service.kafka.topics import Topics
 from service.settings import Admin, ClientState, Graph, Kafka, Log, Receiver, Secret, Settings, Tenant
-from service.stream.topics import Topics
 
 PREFIX = "callrecords"
 PARTITIONS = 12

@@ -17,14 +17,14 @@ from service import memory
 from service.clock import Clock, iso
 from service.graph.budget import TenantGates
 from service.graph.client import Fetched, Progress
+from service.kafka.topics import Topics, partition_of
+from service.lanes.policy import ShapedRecord
+from service.lanes.shaping import shape
+from service.lanes.worker import Worker
 from service.metrics import Metrics
 from service.notification import Notification
 from service.record.decode import decode_record
 from service.settings import Kafka, Settings, Tenant
-from service.stream.policy import ShapedRecord
-from service.stream.shaping import shape
-from service.stream.topics import Topics, partition_of
-from service.stream.worker import Worker
 
 TENANT_NAME = "contoso"
 LOOK_SECONDS = 0.01

@@ -22,25 +22,26 @@ from service.clock import Clock, iso
 from service.errors import UserError
 from service.graph.auth import TenantTokens, tokens_of
 from service.graph.budget import TenantGates
-from service.graph.client import GraphClient, http_session
-from service.graph.clouds import Endpoints, endpoints
-from service.graph.credentials_check import check_credentials
+from service.graph.client import GraphClient
 from service.graph.listing import Lister
 from service.graph.room import Room
 from service.graph.subscriptions import Subscriptions
 from service.hub import HubReader
+from service.kafka.security import check_security
+from service.kafka.topics import Topics
 from service.keeper import keep
+from service.lanes.shaping import Shaping, policy_in_force
+from service.lanes.worker import Worker, kafka_admin, sure_topics
 from service.logs import describe
 from service.metrics import Metrics
 from service.notification import Gatekeeper
+from service.outbound.session import http_session
 from service.receiver import receiver_site
 from service.reconcile.reconciler import Reconciler
 from service.settings import ROLES, Settings
+from service.signin.check import check_credentials
+from service.signin.clouds import Endpoints, endpoints
 from service.store import KafkaStore
-from service.stream.security import check_security
-from service.stream.shaping import Shaping, policy_in_force
-from service.stream.topics import Topics
-from service.stream.worker import Worker, kafka_admin, sure_topics
 from service.upkeep import Standing
 
 log = structlog.get_logger()
@@ -163,7 +164,7 @@ class Parts:
         for name, tenant in self.settings.tenants.items():
             if tenant.credential == "certificate":
                 # Imported late: it needs the extra `azure`, which such a tenant needs anyway.
-                from service.graph.credentials_certificate import CertificateEnd
+                from service.signin.certificate import CertificateEnd
 
                 self.metrics.certificate_end.labels(name).set_function(CertificateEnd(tenant))
 

@@ -17,23 +17,21 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.clock import Clock, iso
+from service.judged import Judged, log_refused
+from service.kafka.connect import NEVER_MS, client_options, close_consumer
+from service.kafka.knock import reason_of
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import (
     Gatekeeper,
-    LifecycleEvent,
     NotACollection,
-    Notification,
     Refused,
     decode_collection,
-    event_label,
     is_probe,
     judge,
 )
 from service.settings import EventHub
 from service.store import NotificationStore, StoreUnavailable
-from service.stream.connect import NEVER_MS, client_options, close_consumer
-from service.stream.knock import reason_of
 
 POLL_MS = 1000
 MOST_EVENTS = 200  # of one poll; Graph's are some kilobytes each
@@ -155,34 +153,19 @@ class HubReader:
     async def _take(self, records: list[ConsumerRecord]) -> None:
         """Returns when every good item of these events is durable."""
         received_at = iso(self._clock.now())
-        notifications: list[Notification] = []
-        events: list[LifecycleEvent] = []
-        refused: Counter[str] = Counter()
+        judged = Judged()
         outcomes: Counter[str] = Counter()
         for record in records:
-            outcomes[self._judge(record, received_at, notifications, events, refused)] += 1
+            outcomes[self._judge(record, received_at, judged)] += 1
             await asyncio.sleep(0)  # one event may hold thousands of items
-        await self._keep(notifications, events)
+        await self._keep(judged)
         # Only now: an item that waits for Kafka is neither stored nor refused yet.
-        good = len(notifications) + len(events)
-        self._metrics.received.inc(good + refused.total())
-        self._metrics.stored.inc(good)
-        for reason, count in refused.items():
-            self._metrics.refused.labels(reason).inc(count)
+        judged.count(self._metrics)
         for outcome, count in outcomes.items():
             self._metrics.hub_events.labels(outcome).inc(count)
-        for event in events:
-            self._metrics.lifecycle.labels(event_label(event.lifecycle_event)).inc()
 
-    def _judge(
-        self,
-        record: ConsumerRecord,
-        received_at: str,
-        notifications: list[Notification],
-        events: list[LifecycleEvent],
-        refused: Counter[str],
-    ) -> str:
-        """What the event is, as a label; its items go where they belong."""
+    def _judge(self, record: ConsumerRecord, received_at: str, judged: Judged) -> str:
+        """What the event is, as a label; its items go into `judged`."""
         try:
             items = decode_collection(record.value or b"")
         except NotACollection as exc:
@@ -201,28 +184,18 @@ class HubReader:
             log.info("Graph has tried whether it can write into the event hub", hub=record.topic)
             return "probe"
         for raw_item in items:
-            judged = judge(raw_item, self._gatekeeper, received_at, source="eventhub")
-            match judged:
-                case Notification():
-                    notifications.append(judged)
-                case LifecycleEvent():
-                    events.append(judged)
-                case Refused():
-                    refused[judged.reason] += 1
-                    self._refuse(judged)
+            item = judge(raw_item, self._gatekeeper, received_at, source="eventhub")
+            judged.add(item)
+            if isinstance(item, Refused):
+                log_refused(item, self._limit)
         return "notifications"
 
-    def _refuse(self, refused: Refused) -> None:
-        """Nothing that came from outside is logged, save a tenant id that is a GUID."""
-        if count := self._limit.admit(f"item {refused.reason}"):
-            log.warning("notifications refused", reason=refused.reason, count=count, tenant_id=refused.tenant_id)
-
-    async def _keep(self, notifications: list[Notification], events: list[LifecycleEvent]) -> None:
+    async def _keep(self, judged: Judged) -> None:
         """Stores them, again and again until Kafka has them: nobody else will send them again."""
         wait = FIRST_WAIT_SECONDS
-        while notifications or events:
+        while judged.good:
             try:
-                await self._store.store(notifications, events)
+                await self._store.store(judged.notifications, judged.events)
                 break
             except StoreUnavailable as error:
                 self._trouble = f"Kafka does not take notifications: {error}."

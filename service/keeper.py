@@ -30,14 +30,14 @@ from service.graph.subscription import (
     describe_error,
 )
 from service.graph.subscriptions import Subscriptions
+from service.kafka.knock import reason_of
+from service.kafka.topics import Topics
 from service.leadership import POLL_MS, Ownership, open_member, until_gained, until_lost
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
 from service.notification import Gatekeeper, read_event
 from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
-from service.stream.knock import reason_of
-from service.stream.topics import Topics
 
 FIRST_PAUSE_SECONDS = 1.0  # real: between tries to reach Kafka
 LONGEST_PAUSE_SECONDS = 10.0

@@ -11,9 +11,9 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from service.kafka.connect import NEVER_MS, client_options, close_consumer
+from service.kafka.topics import Topics
 from service.settings import Kafka
-from service.stream.connect import NEVER_MS, client_options, close_consumer
-from service.stream.topics import Topics
 
 POLL_MS = 1000
 TOPIC_PAUSE_SECONDS = 1.0  # real: between looks for the topic

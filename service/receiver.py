@@ -7,7 +7,6 @@ notification collection at all.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import unquote_to_bytes
@@ -19,16 +18,14 @@ from prometheus_client import Gauge
 from service.clock import Clock, iso
 from service.connections import SERVER, Connection
 from service.errors import CallstreamError
+from service.judged import Judged, log_refused
 from service.logs import RateLimit
 from service.metrics import Metrics
 from service.notification import (
     Gatekeeper,
-    LifecycleEvent,
     NotACollection,
-    Notification,
     Refused,
     decode_collection,
-    event_label,
     judge,
 )
 from service.settings import Receiver as ReceiverSettings
@@ -195,47 +192,31 @@ class _Receiver:
         if len(items) > most:
             raise too_many
         received_at = iso(self._clock.now())
-        notifications: list[Notification] = []
-        events: list[LifecycleEvent] = []
-        refused: Counter[str] = Counter()
+        judged = Judged()
         for number, raw_item in enumerate(items, 1):
-            judged = judge(raw_item, self._gatekeeper, received_at)
-            if isinstance(judged, Notification):
-                notifications.append(judged)
-            elif isinstance(judged, LifecycleEvent):
-                events.append(judged)
-            else:
-                refused[judged.reason] += 1
-                self._log_refused(judged)
+            item = judge(raw_item, self._gatekeeper, received_at)
+            judged.add(item)
+            if isinstance(item, Refused):
+                log_refused(item, self._limit, todo=_WHAT_TO_DO.get(item.reason, "None, if it stays rare."))
             if number % ITEMS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        await self._settle(notifications, events, refused)
+        await self._settle(judged)
 
-    async def _settle(
-        self, notifications: list[Notification], events: list[LifecycleEvent], refused: Counter[str]
-    ) -> None:
+    async def _settle(self, judged: Judged) -> None:
         """Stores the good items and counts each item once, whatever happens here (a cancellation too).
 
         One status answers for the whole POST, so when a part is not acknowledged all of it counts as not stored.
-        All three counters move in one step, so that every scrape sees received = stored + refused.
         """
-        good = len(notifications) + len(events)
-        stored = 0
+        is_stored = False
         try:
-            if good:
+            if judged.good:
                 with self._metrics.receiver_storing.track_inprogress():
-                    await self._store.store(notifications, events)
-            stored = good
+                    await self._store.store(judged.notifications, judged.events)
+            is_stored = True
         except StoreUnavailable:
             raise Rejected(503, "not_stored", "The notifications cannot be stored now; send them again.") from None
         finally:
-            refused["not_stored"] += good - stored
-            self._metrics.received.inc(stored + refused.total())
-            self._metrics.stored.inc(stored)
-            for reason, count in refused.items():
-                self._metrics.refused.labels(reason).inc(count)
-        for event in events:
-            self._metrics.lifecycle.labels(event_label(event.lifecycle_event)).inc()
+            judged.count(self._metrics, is_stored=is_stored)
 
     @web.middleware
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -281,17 +262,6 @@ class _Receiver:
         if rejected.label in _BODY_UNREAD:
             response.force_close()
         return response
-
-    def _log_refused(self, refused: Refused) -> None:
-        """Nothing that came from outside is logged, save a tenant id that is a GUID."""
-        if count := self._limit.admit(f"item {refused.reason}"):
-            log.warning(
-                "notifications refused",
-                reason=refused.reason,
-                count=count,
-                tenant_id=refused.tenant_id,
-                todo=_WHAT_TO_DO.get(refused.reason, "None, if it stays rare."),
-            )
 
 
 # Said elsewhere, or what any probe of a balancer or a scanner does all day.

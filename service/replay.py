@@ -17,22 +17,22 @@ from aiokafka.errors import ProducerFenced
 from service.clock import from_iso
 from service.errors import NotACallRecord, UserError
 from service.graph.client import Fetched
+from service.kafka.delivery import open_publisher
+from service.kafka.publisher import Publisher
+from service.kafka.records import KafkaRecord
+from service.kafka.scan import Stretch, open_admin, open_reader, partition_counts, scan
+from service.kafka.topics import Topics, ensure, raw_topic
+from service.lanes.archived import Parts, Version
+from service.lanes.ledger import Entry, Ledger
+from service.lanes.policy import Dead, Outcome, Publish
+from service.lanes.restore import restore
+from service.lanes.shaping import policy_in_force, shape
+from service.lanes.writes import Writer
 from service.notification import Notification
 from service.record.archive import unpacked
 from service.record.decode import decode_record
 from service.record.privacy import Policy
 from service.settings import Kafka, Settings
-from service.stream.archived import Parts, Version
-from service.stream.delivery import open_publisher
-from service.stream.ledger import Entry, Ledger
-from service.stream.messages import KafkaRecord
-from service.stream.policy import Dead, Outcome, Publish
-from service.stream.publisher import Publisher
-from service.stream.restore import restore
-from service.stream.scan import Stretch, open_admin, open_reader, partition_counts, scan
-from service.stream.shaping import policy_in_force, shape
-from service.stream.topics import Topics, ensure, raw_topic
-from service.stream.writes import Writer
 
 POLL_RECORDS = 200
 

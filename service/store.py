@@ -17,12 +17,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from service.errors import Retriable
+from service.kafka.connect import client_options, close_producer
+from service.kafka.knock import reason_of
+from service.kafka.topics import Topics, partition_of
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.notification import LifecycleEvent, Notification
 from service.settings import Kafka
-from service.stream.connect import client_options, close_producer
-from service.stream.knock import reason_of
-from service.stream.topics import Topics, partition_of
 
 # One batch for each partition even when a POST carries thousands of items: a full one would wait for its round trip.
 BATCH_BYTES = 512 * 1024

@@ -11,7 +11,7 @@ from bench.simulation.script import DAY, Script
 from bench.simulation.stage import Deployment, Stage, options_for
 from bench.simulation.watching import Watching, verdict
 from service.emulator.server import open_emulator
-from service.stream.topics import Topics
+from service.kafka.topics import Topics
 
 # The machine's seconds before the first midnight: so long a service may take to start.
 LEAD_REAL_SECONDS = 4.0

@@ -13,7 +13,7 @@ from bench.simulation.stage import PARTITIONS, Stage
 from service.clock import iso
 from service.demo.watch import Watch
 from service.emulator.judge import Verdict
-from service.stream.topics import Topics
+from service.kafka.topics import Topics
 
 SAMPLE_SECONDS = 3 * 3600.0
 QUIET_REAL_SECONDS = 3.0

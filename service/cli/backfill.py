@@ -23,11 +23,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from service.cli.common import answering, quiet_kafka, settings_of
 from service.cli.state import chosen_tenants, read_memory
 from service.errors import UserError
+from service.kafka.connect import client_options, close_producer
+from service.kafka.topics import Topics
+from service.lanes.inbox import JobRequest
 from service.reconcile.hours import HOUR_SECONDS, Job, JobProgress, TenantHours, hour_number
 from service.settings import Kafka, Settings
-from service.stream.connect import client_options, close_producer
-from service.stream.inbox import JobRequest
-from service.stream.topics import Topics
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0

@@ -11,9 +11,9 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 
 from service.errors import UserError
+from service.kafka.knock import reason_of
+from service.kafka.scan import open_admin
 from service.settings import GUID, Kafka, Settings, load
-from service.stream.knock import reason_of
-from service.stream.scan import open_admin
 
 CONNECT_SECONDS = 15.0
 

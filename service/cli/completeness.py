@@ -11,11 +11,11 @@ from rich.table import Table
 
 from service.cli.common import quiet_kafka, settings_of
 from service.cli.state import chosen_tenants, read_memory
+from service.kafka.topics import Topics
 from service.reconcile.hours import TenantHours
 from service.reconcile.plan import Budget, plan
 from service.reconcile.status import is_overdue, share, tenant_status, wait_text
 from service.settings import Settings
-from service.stream.topics import Topics
 
 COLUMNS = ("listed", "published", "set_aside", "missing", "healed", "late")
 

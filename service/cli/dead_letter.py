@@ -18,12 +18,12 @@ from rich.text import Text
 from service.cli.common import moment, quiet_kafka, reach, settings_of, tenant_id_of
 from service.clock import Clock, iso
 from service.errors import UserError
+from service.kafka.topics import Topics
+from service.lanes.reasons import REASONS, explained
 from service.letters.desk import Desk, Tell
 from service.letters.letter import Judged, Left, Letter, Plan, Selection, State, plan
 from service.notification import is_guid
 from service.settings import Settings
-from service.stream.reasons import REASONS, explained
-from service.stream.topics import Topics
 
 SHOWN = 50
 MOST_VALUE_CHARACTERS = 2000

@@ -7,11 +7,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.cli.common import answering
 from service.errors import UserError
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.scan import EndUnreachable
+from service.kafka.topics import Topics
+from service.kafka.whole import read_whole
 from service.reconcile.memory import Memory
 from service.settings import Kafka, Settings, Tenant
-from service.stream.connect import client_options, close_consumer
-from service.stream.restore import LedgerUnreadableError, read_whole
-from service.stream.topics import Topics
 
 
 async def read_memory(kafka: Kafka, topics: Topics) -> Memory:
@@ -23,7 +24,7 @@ async def read_memory(kafka: Kafka, topics: Topics) -> Memory:
                 raise UserError(f"The topic {topics.state} does not exist yet: no keeper has run.", exit_code=1)
         try:
             await read_whole(kafka, TopicPartition(topics.state, 0), memory)
-        except LedgerUnreadableError:
+        except EndUnreachable:
             raise UserError(
                 f"The end of {topics.state} cannot be read yet; try again in a minute.", exit_code=1
             ) from None

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from service.cli.common import answering, quiet_kafka, settings_of
 from service.errors import UserError
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.topics import KINDS, Topics
 from service.settings import Kafka
 from service.show import HEADER, VERDICT_STYLES, event_line, summary_line
-from service.stream.connect import client_options, close_consumer
-from service.stream.topics import KINDS, Topics
 
 ALL = "all"
 CALLS = "calls"

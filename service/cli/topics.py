@@ -8,10 +8,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from service.cli.common import answering, quiet_kafka, settings_of
 from service.errors import UserError
+from service.kafka.connect import client_options, close
+from service.kafka.rights import CREATE, LETTERS, as_command, merged, rights_of
+from service.kafka.topics import TopicReport, Topics, ensure
 from service.settings import ROLES, Kafka
-from service.stream.connect import client_options, close
-from service.stream.rights import CREATE, LETTERS, as_command, merged, rights_of
-from service.stream.topics import TopicReport, Topics, ensure
 
 
 async def topics_command(check: bool, config: Path | None) -> int:

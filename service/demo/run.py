@@ -25,8 +25,8 @@ from service.emulator.judge import Verdict
 from service.emulator.options import DeliveryOptions, EmulatorOptions, TenantOptions
 from service.emulator.server import Emulator, open_emulator
 from service.errors import UserError
+from service.kafka.topics import Topics
 from service.settings import Admin, ClientState, Graph, Kafka, Log, Receiver, Retry, Secret, Settings, Tenant
-from service.stream.topics import Topics
 
 PARTITIONS = 6
 # Seconds where a real tenant has minutes: 404s and second looks are over while one watches.

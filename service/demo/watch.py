@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.emulator.judge import Judge, Verdict
 from service.emulator.store import Store
-from service.stream.connect import close_consumer
-from service.stream.topics import Topics
+from service.kafka.connect import close_consumer
+from service.kafka.topics import Topics
 
 Seen = Callable[[dict[str, Any]], None]
 

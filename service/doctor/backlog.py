@@ -16,8 +16,8 @@ from service.clock import from_iso
 from service.doctor import reading
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok, warn
+from service.kafka.delivery import offsets_group
 from service.notification import Notification
-from service.stream.delivery import offsets_group
 
 SLOW_SECONDS, STANDING_SECONDS = 60.0, 900.0
 # A retry is looked at some seconds after it is due; behind a long batch it may be a minute.

@@ -15,12 +15,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from service import upkeep
 from service.clock import Clock
 from service.errors import TenantMustWait
-from service.graph.clouds import Endpoints
-from service.graph.credentials import Grant
+from service.kafka.topics import Topics
 from service.notification import Gatekeeper
 from service.reconcile.memory import Memory
 from service.settings import Settings, Tenant
-from service.stream.topics import Topics
+from service.signin.clouds import Endpoints
+from service.signin.credentials import Grant
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from aiokafka import TopicPartition
 
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok, warn
+from service.kafka.whole import read_whole
 from service.reconcile.hours import TenantHours
 from service.reconcile.memory import Memory
 from service.reconcile.plan import Budget, plan
 from service.reconcile.status import is_overdue, share, tenant_status, wait_text
 from service.settings import Tenant
-from service.stream.restore import read_whole
 
 CATCHING_UP_SECONDS = 3600.0
 

@@ -9,8 +9,8 @@ from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok
 from service.doctor.kafka import REQUEST_SECONDS, in_words
 from service.hub import HUB_SETTING
-from service.stream.knock import reason_of
-from service.stream.scan import open_admin, partition_counts
+from service.kafka.knock import reason_of
+from service.kafka.scan import open_admin, partition_counts
 
 
 async def check(case: Case) -> Iterable[Look]:

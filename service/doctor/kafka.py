@@ -11,9 +11,9 @@ from service.doctor import probe
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok, warn
 from service.doctor.probe import Unreachable
+from service.kafka.connect import client_options, close
+from service.kafka.knock import reason_of
 from service.settings import Kafka
-from service.stream.connect import client_options, close
-from service.stream.knock import reason_of
 
 # A doctor waits less long for one request than a service does.
 REQUEST_SECONDS = 6.0

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from service.doctor.case import Case
 from service.doctor.finding import Look, ok, warn
+from service.lanes.reasons import explained
 from service.letters.desk import Desk
 from service.letters.letter import Judged, Selection, State
-from service.stream.reasons import explained
 
 DAY_SECONDS = 86400.0
 

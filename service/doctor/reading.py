@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.doctor.case import Bounds, Case
+from service.kafka.connect import client_options, close_consumer
 from service.settings import Kafka
-from service.stream.connect import client_options, close_consumer
 
 SECONDS = 8.0
 POLL_MS = 300

@@ -6,10 +6,10 @@ from service.app import check_roles
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok
 from service.errors import UserError
-from service.graph.client import http_session
-from service.graph.clouds import endpoints
+from service.kafka.topics import Topics
+from service.outbound.session import http_session
 from service.settings import ROLES, load
-from service.stream.topics import Topics
+from service.signin.clouds import endpoints
 
 TODO = "Change that, then run `callstream doctor` again."
 

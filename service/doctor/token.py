@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from service.doctor.case import Case
 from service.doctor.finding import Look, broken, ok, warn
 from service.graph.auth import logins
-from service.graph.credentials import NoToken
-from service.graph.credentials_files import read_certificate
 from service.settings import Tenant
+from service.signin.credentials import NoToken
+from service.signin.files import read_certificate
 
 SOON_DAYS = 30.0
 WRONG = "Put the secret's value, not its id, into {setting}.client_secret or its file; a new one if it is lost."
@@ -70,7 +70,7 @@ def refusal(name: str, problem: NoToken) -> Look:
 
 def _certificate_end(name: str, tenant: Tenant) -> list[Look]:
     """It was good enough for the login now; until when? Blocks."""
-    from service.graph.credentials_certificate import certificate_end
+    from service.signin.certificate import certificate_end
 
     end = certificate_end(read_certificate(tenant), tenant.certificate_password.reveal() or None)
     days = (end - time.time()) / 86400

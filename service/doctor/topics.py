@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError
 from service.doctor import wire
 from service.doctor.case import Case, error_text, listed
 from service.doctor.finding import Look, broken, ok, warn
-from service.stream.topics import TopicReport, ensure
+from service.kafka.topics import TopicReport, ensure
 
 # Kafka's own default; a large call's summary may come close to it.
 LEAST_MESSAGE_BYTES = 1_000_000

@@ -16,9 +16,9 @@ from service.doctor.case import Case, listed
 from service.doctor.finding import Look, broken, ok, warn
 from service.doctor.topics import ACLS
 from service.doctor.wire import Group, Rights
+from service.kafka.rights import merged, rights_of
+from service.kafka.topics import Topics
 from service.settings import ROLES
-from service.stream.rights import merged, rights_of
-from service.stream.topics import Topics
 
 # As lanes ask for; a broker may have a lower limit (transaction.max.timeout.ms).
 TRANSACTION_MS = 60_000

@@ -5,7 +5,8 @@ from typing import Any
 
 from service.emulator.statefile import Head
 from service.emulator.store import Change, Store
-from service.emulator.subscriptions import Subscription, Subscriptions
+from service.emulator.subscription import Subscription
+from service.emulator.subscriptions import Subscriptions
 from service.emulator.tokens import Principal
 
 Place = tuple[str, str, int]

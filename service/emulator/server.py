@@ -33,6 +33,7 @@ from service.emulator.limits import Counters
 from service.emulator.making import MAKER, Maker
 from service.emulator.odata import SkipTokens
 from service.emulator.options import EmulatorOptions
+from service.emulator.posting import Poster
 from service.emulator.remembering import remember
 from service.emulator.site import WORLD, World, graph_manners
 from service.emulator.statefile import NoState, State, StateFile
@@ -133,9 +134,8 @@ def _build(
     tenants = Tenants(options.tenants, options.machine, shown)
     subscriptions = Subscriptions(options, shown, tenants, state)
     store = Store(shown, state)
-    delivery = Delivery(
-        options.delivery, clock, subscriptions, session, hubs, background, faults, options.seed, store.settled
-    )
+    poster = Poster(options.delivery, clock, session, hubs)
+    delivery = Delivery(options.delivery, clock, subscriptions, poster, background, faults, options.seed, store.settled)
     return World(
         options=options,
         clock=shown,
@@ -143,6 +143,7 @@ def _build(
         tokens=Tokens(tenants, shown, options.token_seconds),
         store=store,
         subscriptions=subscriptions,
+        poster=poster,
         delivery=delivery,
         counters=Counters(options.limits, clock),
         faults=faults,

@@ -17,6 +17,7 @@ from service.emulator.journal import Journal
 from service.emulator.limits import Counters
 from service.emulator.odata import SkipTokens
 from service.emulator.options import EmulatorOptions
+from service.emulator.posting import Poster
 from service.emulator.refusals import Refusal, bad_request, error_body, forbidden
 from service.emulator.store import Store
 from service.emulator.subscriptions import Subscriptions
@@ -39,6 +40,7 @@ class World:
     tokens: Tokens
     store: Store
     subscriptions: Subscriptions
+    poster: Poster
     delivery: Delivery
     counters: Counters
     faults: Faults

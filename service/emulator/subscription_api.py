@@ -9,7 +9,7 @@ from service.emulator.directory import READ_CALLS
 from service.emulator.misbehaviour import answer
 from service.emulator.site import PRINCIPAL, Handler, admit, json_reply, own_root, read_object, world
 from service.emulator.store import Announcement
-from service.emulator.subscriptions import Subscription
+from service.emulator.subscription import Subscription
 from service.emulator.tokens import Principal
 
 
@@ -29,9 +29,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     """201 after both URLs answered their handshake; nothing exists before."""
     here, principal = world(request), _principal(request)
     wish = here.subscriptions.check_new(principal, await read_object(request))
-    await here.delivery.shake_hands(wish.notification_url)
+    await here.poster.shake_hands(wish.notification_url)
     if wish.lifecycle_url:
-        await here.delivery.shake_hands(wish.lifecycle_url)
+        await here.poster.shake_hands(wish.lifecycle_url)
     here.subscriptions.check_unique(principal, wish)  # another request may have been faster meanwhile
     one = here.subscriptions.add(principal, wish)
     if here.options.announce_existing:
@@ -67,7 +67,7 @@ async def update(request: web.Request) -> web.StreamResponse:
     here, principal, body = world(request), _principal(request), await read_object(request)
     one = here.subscriptions.check_change(principal, request.match_info["id"], body)
     if "notificationUrl" in body and body["notificationUrl"] != one.notification_url:
-        await here.delivery.shake_hands(body["notificationUrl"])
+        await here.poster.shake_hands(body["notificationUrl"])
         one = here.subscriptions.check_change(principal, request.match_info["id"], body)
     here.subscriptions.change(one, body)
     return json_reply(_entity(request, one))

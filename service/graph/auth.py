@@ -1,6 +1,6 @@
 """Shell: application tokens, one per tenant, cached and renewed before they expire by one task at a time.
 
-How a token is asked for is a `Login`'s affair (`credentials_azure`, `credentials_secret`); here is when. Neither a
+How a token is asked for is a `Login`'s affair (`signin/azure`, `signin/secret`); here is when. Neither a
 secret nor a token nor the login's own text is ever logged or raised; the number of its error is.
 """
 
@@ -14,12 +14,12 @@ import aiohttp
 
 from service.clock import Clock
 from service.errors import TenantMustWait
-from service.graph.clouds import Endpoints
-from service.graph.credentials import Grant, Login, NoToken
-from service.graph.credentials_check import has_azure, is_tls
-from service.graph.credentials_secret import SecretLogin
 from service.metrics import Metrics
 from service.settings import Tenant
+from service.signin.check import has_azure, is_tls
+from service.signin.clouds import Endpoints
+from service.signin.credentials import Grant, Login, NoToken
+from service.signin.secret import SecretLogin
 
 # A token is renewed so long before it expires, or a fifth of its life if that is less. Seconds.
 MARGIN_SECONDS: Final = 300.0
@@ -160,7 +160,7 @@ def logins(http: aiohttp.ClientSession, endpoints: Endpoints, clock: Clock) -> C
     if not has_azure():
         return lambda _: secret
     # Imported late: it takes most of a second, and `callstream[azure]` is an extra.
-    from service.graph.credentials_azure import AzureLogin
+    from service.signin.azure import AzureLogin
 
     azure = AzureLogin(http, endpoints, clock)
     plain = not is_tls(endpoints)

@@ -4,7 +4,6 @@ Sources: graph-contract 6; https://learn.microsoft.com/graph/api/callrecords-cal
 https://learn.microsoft.com/graph/api/callrecords-session-list .
 """
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,12 +11,10 @@ from typing import Final
 
 import aiohttp
 
-from service import __version__
 from service.clock import Clock
-from service.errors import GraphUnavailable, UserError
+from service.errors import GraphUnavailable
 from service.graph.auth import Tokens
 from service.graph.budget import TenantGates
-from service.graph.clouds import Endpoints
 from service.graph.exchange import Exchange, Subject
 from service.graph.reading import Forms, Reading
 from service.graph.room import Room, Stay
@@ -26,11 +23,10 @@ from service.record.archive import Pages
 from service.record.decode import OddValue
 from service.record.model import CallRecord
 from service.settings import Graph, Tenant
+from service.signin.clouds import Endpoints
 
 # Versions of one record that may replace each other while it is read, before it is left for later.
 MOST_RESTARTS: Final = 3
-# More than the lanes of one process ask at once: one that waited for a connection would be counted before it starts.
-CONNECTIONS: Final = 256
 
 
 @dataclass
@@ -140,31 +136,3 @@ class GraphClient:
             if record is not None:
                 return Fetched(record, reading.odd, reading.pages, reading.body_bytes, reading.kept)
         raise RecordChanged("New versions of the call record kept appearing while it was read.")
-
-
-def http_session(ca_file: str = "") -> aiohttp.ClientSession:
-    """The process's one session to Graph and the login; the caller closes it. UserError for an unusable `ca_file`.
-
-    No cookies: a gateway's would pin all requests to one place. No proxies or passwords from the environment.
-    """
-    trust = _trust(ca_file)
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=60, ssl=trust or True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"callstream/{__version__}"},
-        timeout=aiohttp.ClientTimeout(total=60, sock_connect=10),
-        trust_env=False,
-    )
-
-
-def _trust(ca_file: str) -> ssl.SSLContext | None:
-    """The system's certificate authorities and those of the file; None for the system's alone."""
-    if not ca_file:
-        return None
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        why = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read ({exc.strerror})"
-        raise UserError(f"Setting graph.ca_file: {ca_file} {why}.") from None
-    return context

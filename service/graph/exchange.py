@@ -16,11 +16,12 @@ from yarl import URL
 from service.clock import Clock
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
 from service.graph.auth import Tokens
-from service.graph.body import BodyCut, BodyTooLarge, paused, read_body, real_timeout
 from service.graph.budget import RecordBudget, TenantGates
-from service.graph.protocol import Kind, error_code, interpret, printable, read_headers
+from service.graph.protocol import error_code, printable, read_headers
 from service.graph.room import Stay
 from service.metrics import Metrics
+from service.outbound.answers import Kind, interpret
+from service.outbound.body import BodyCut, BodyTooLarge, paused, read_body, real_timeout
 from service.settings import Graph, Tenant
 
 Value = TypeVar("Value")

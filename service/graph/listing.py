@@ -17,13 +17,13 @@ from service.errors import GraphUnavailable, NotACallRecord
 from service.graph import protocol
 from service.graph.auth import Tokens
 from service.graph.budget import TenantGates
-from service.graph.clouds import Endpoints
 from service.graph.exchange import Exchange, Rejected, Subject
 from service.graph.protocol import RefusedLink
 from service.graph.room import Room
 from service.metrics import Metrics
 from service.notification import is_guid
 from service.settings import Graph, Tenant
+from service.signin.clouds import Endpoints
 
 PAGE_SIZE: Final = 60  # Graph's, fixed (graph-contract 6.1)
 SELECT: Final = "id,version,startDateTime"

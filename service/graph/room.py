@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from service.graph.body import BodyTooLarge
 from service.metrics import Metrics
+from service.outbound.body import BodyTooLarge
 from service.settings import Graph
 
 # What a holder may have however full it is: nearly every record of a call between two people, and of a small meeting.

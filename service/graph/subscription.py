@@ -12,7 +12,7 @@ import msgspec
 
 from service.clock import from_iso
 from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
-from service.graph.protocol import retry_after_seconds
+from service.outbound.answers import retry_after_seconds
 
 RESOURCE = "communications/callRecords"
 WAIT_SECONDS = 60.0  # when Graph says 429 without Retry-After, or consent is missing

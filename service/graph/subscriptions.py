@@ -16,7 +16,6 @@ from yarl import URL
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable
 from service.graph.auth import Tokens
-from service.graph.body import BodyCut, BodyTooLarge, read_body
 from service.graph.protocol import RefusedLink, next_subscription_page
 from service.graph.subscription import (
     ConsentMissing,
@@ -29,6 +28,7 @@ from service.graph.subscription import (
 )
 from service.metrics import Metrics
 from service.notification import UNREADABLE
+from service.outbound.body import BodyCut, BodyTooLarge, read_body
 from service.settings import Tenant
 
 # Creating waits for two handshakes of up to 10 s each (graph-contract 2). Real seconds.

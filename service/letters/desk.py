@@ -15,13 +15,13 @@ from aiokafka.errors import ProducerFenced
 
 from service.clock import Clock
 from service.errors import UserError
+from service.kafka.delivery import open_publisher
+from service.kafka.records import KafkaRecord
+from service.kafka.scan import Stretch, open_admin, open_reader, partition_counts, scan
+from service.kafka.topics import Topics, partition_of
+from service.lanes.ledger import Entry, Ledger
 from service.letters.letter import Judged, Letter, Selection, Shelf, queued, receipt_headers
 from service.settings import Kafka
-from service.stream.delivery import open_publisher
-from service.stream.ledger import Entry, Ledger
-from service.stream.messages import KafkaRecord
-from service.stream.scan import Stretch, open_admin, open_reader, partition_counts, scan
-from service.stream.topics import Topics, partition_of
 
 # Letters of one transaction: a second's work, and what a kill makes do again.
 CHUNK = 500

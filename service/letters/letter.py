@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 
 from service.clock import iso
+from service.lanes.ledger import Entry, ledger_key
 from service.notification import Notification, is_guid
-from service.stream.ledger import Entry, ledger_key
 
 RECEIPT = "replayed"
 _decoder = msgspec.json.Decoder(Notification)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from service.lanes.inbox import JobRequest, LookKey, Report, Tally, unix_or_zero
 from service.notification import UNREADABLE
 from service.reconcile.hours import (
     DAY_HOURS,
@@ -28,7 +29,6 @@ from service.reconcile.hours import (
     day_text,
     oldest_hour,
 )
-from service.stream.inbox import JobRequest, LookKey, Report, Tally, unix_or_zero
 
 INBOX_KEY = "inbox"
 # A finished job can be asked about for so long.

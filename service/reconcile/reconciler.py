@@ -23,6 +23,13 @@ from service import upkeep
 from service.clock import Clock, iso
 from service.errors import CallstreamError, TenantMustWait
 from service.graph.listing import Listed, Lister
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.delivery import open_publisher
+from service.kafka.publisher import Publisher
+from service.kafka.records import KafkaRecord
+from service.kafka.topics import Topics, partition_of
+from service.kafka.whole import read_whole
+from service.lanes.inbox import decode_message
 from service.metrics import DAY_STATES, Metrics
 from service.notification import Notification
 from service.reconcile import plan as planning
@@ -31,13 +38,6 @@ from service.reconcile.memory import Memory
 from service.reconcile.plan import Budget, Look, Plan
 from service.reconcile.status import tenant_status
 from service.settings import Settings, Tenant
-from service.stream.connect import client_options, close_consumer
-from service.stream.delivery import open_publisher
-from service.stream.inbox import decode_message
-from service.stream.messages import KafkaRecord
-from service.stream.publisher import Publisher
-from service.stream.restore import read_whole
-from service.stream.topics import Topics, partition_of
 
 CHUNK = 2000
 # Real seconds: how long a report may wait to be written, and how long one transaction may take.

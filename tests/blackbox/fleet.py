@@ -20,7 +20,7 @@ from service.emulator.generator import generate_call, mixed_specs
 from service.emulator.judge import Verdict
 from service.emulator.options import DeliveryOptions, EmulatorOptions
 from service.emulator.server import Emulator, open_emulator
-from service.stream.topics import Topics
+from service.kafka.topics import Topics
 
 PARTITIONS = 6
 RETRY_DELAYS = ("1s", "3s", "10s")

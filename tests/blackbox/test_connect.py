@@ -27,10 +27,10 @@ from service.emulator.options import ADMINISTRATOR_ID, ADMINISTRATOR_SECRET, Emu
 from service.emulator.server import Emulator, open_emulator
 from service.emulator.tls_folder import ISSUER, tls_folder
 from service.graph.auth import tokens_of
-from service.graph.client import http_session
-from service.graph.clouds import CLOUDS, endpoints
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Graph, Tenant
+from service.signin.clouds import CLOUDS, endpoints
 from tests.blackbox.connect import azure_cli, powershell
 from tests.blackbox.fleet import free_port
 

@@ -19,10 +19,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from service.admin import admin_site
-from service.graph.clouds import endpoints
-from service.graph.credentials_check import check_credentials
 from service.metrics import Metrics
 from service.settings import ROLES, Admin, Settings, load
+from service.signin.check import check_credentials
+from service.signin.clouds import endpoints
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES_VERSION = "1.31"

@@ -23,9 +23,9 @@ from service.emulator.options import DeliveryOptions, EmulatorOptions, TenantOpt
 from service.emulator.server import Emulator, open_emulator
 from service.emulator.store import Call
 from service.graph.auth import TenantTokens
-from service.graph.client import http_session
-from service.graph.clouds import endpoints
+from service.kafka.topics import Topics, partition_of
 from service.notification import Notification
+from service.outbound.session import http_session
 from service.settings import (
     Admin,
     ClientState,
@@ -39,7 +39,7 @@ from service.settings import (
     Settings,
     Tenant,
 )
-from service.stream.topics import Topics, partition_of
+from service.signin.clouds import endpoints
 
 SPEED = 3000.0
 PARTITIONS = 3

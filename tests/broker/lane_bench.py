@@ -16,13 +16,13 @@ from service.clock import Clock, iso
 from service.errors import CallstreamError
 from service.graph.budget import TenantGates
 from service.graph.client import Progress
+from service.kafka.connect import close_consumer
+from service.kafka.topics import Topics, ensure, partition_of
+from service.lanes.policy import ShapedRecord
+from service.lanes.worker import Worker
 from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import Kafka, Keeper, Lanes, Retry, Settings, Tenant
-from service.stream.connect import close_consumer
-from service.stream.policy import ShapedRecord
-from service.stream.topics import Topics, ensure, partition_of
-from service.stream.worker import Worker
 
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
 PARTITIONS = 3

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.embedded import Cluster, Listener, Security, TokenKeys, embedded_kafka, prepare_fast_start
 from service.emulator.tls import CLIENT, Authority, make_authority
+from service.kafka.rights import Right
 from service.settings import Kafka, Secret
-from service.stream.rights import Right
 
 USER, PASSWORD = "callstream", "the-password-of-callstream"
 CLIENT_ID, CLIENT_SECRET = "callstream-client", "a secret: with % signs"

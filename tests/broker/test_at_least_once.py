@@ -20,13 +20,13 @@ from service.emulator.generator import CallSpec, generate_call
 from service.emulator.options import EmulatorOptions, TenantOptions
 from service.emulator.server import open_emulator
 from service.errors import RecordNotFound
+from service.kafka.delivery import open_publisher
+from service.kafka.records import KafkaRecord
+from service.kafka.topics import Topics, ensure, partition_of
 from service.letters.desk import Desk
 from service.letters.letter import Selection, State
 from service.notification import Notification
 from service.settings import Retry, Settings
-from service.stream.delivery import open_publisher
-from service.stream.messages import KafkaRecord
-from service.stream.topics import Topics, ensure, partition_of
 from tests.broker.lane_bench import (
     PARTITIONS,
     Bench,

@@ -18,11 +18,11 @@ from prometheus_client import CollectorRegistry
 
 from service import logs
 from service.clock import Clock
+from service.kafka.topics import Topics
 from service.metrics import REFUSED, REJECTED, Metrics
 from service.notification import Gatekeeper, Notification, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Log, Receiver
-from service.stream.topics import Topics
 from tests.attacks import FRAMING, LENGTH, MARK, MEANING, SMUGGLED, Attack, notice, post, unentitled
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings, read_all, until
 from tests.shell.test_receiver import KEY, TENANT

@@ -7,8 +7,8 @@ from prometheus_client import Gauge
 
 from service.errors import RecordNotFound
 from service.graph.client import Progress
+from service.lanes.policy import ShapedRecord
 from service.settings import Lanes, Retry
-from service.stream.policy import ShapedRecord
 from tests.broker.lane_bench import Bench, bench, eventually, notice, settings_for, shaped
 
 CALLS = 30

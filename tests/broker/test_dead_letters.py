@@ -17,18 +17,18 @@ from service.cli.dead_letter import list_command, replay_command, selected, show
 from service.clock import Clock, iso
 from service.errors import NotACallRecord, RecordNotFound, UserError
 from service.graph.client import Progress
+from service.kafka.delivery import open_publisher
+from service.kafka.scan import open_admin, open_reader
+from service.kafka.topics import Topics, ensure
+from service.lanes import policy
+from service.lanes.messages import dead_records
+from service.lanes.outage import FEWEST_RECORDS
+from service.lanes.policy import ShapedRecord
+from service.lanes.restore import committed_offsets
 from service.letters.desk import Desk
 from service.letters.letter import RECEIPT, Selection, State
 from service.notification import Notification
 from service.settings import Lanes, Settings
-from service.stream import policy
-from service.stream.delivery import open_publisher
-from service.stream.messages import dead_records
-from service.stream.outage import FEWEST_RECORDS
-from service.stream.policy import ShapedRecord
-from service.stream.restore import committed_offsets
-from service.stream.scan import open_admin, open_reader
-from service.stream.topics import Topics, ensure
 from tests.broker.lane_bench import (
     PARTITIONS,
     TENANT,

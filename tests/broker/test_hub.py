@@ -20,12 +20,12 @@ from service.demo.watch import Watch
 from service.emulator.making import CallWish
 from service.emulator.options import DeliveryOptions, HubOptions
 from service.hub import HubReader
+from service.kafka.rights import Right, merged, rights_of
+from service.kafka.topics import Topics
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, Notification
 from service.settings import ClientState, EventHub, Receiver, Secret
 from service.store import StoreUnavailable
-from service.stream.rights import Right, merged, rights_of
-from service.stream.topics import Topics
 from tests.broker.lane_bench import PARTITIONS, eventually
 from tests.broker.security_fixture import PASSWORD, ROLES, USER, Secured, all_closed, allow, secured
 from tests.broker.test_keeper import calls, open_world

@@ -16,11 +16,11 @@ from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
 
 from service.errors import UserError
+from service.kafka.connect import client_options
+from service.kafka.knock import reason_of
+from service.kafka.security import check_security
 from service.notification import client_state
 from service.settings import Kafka, Secret
-from service.stream.connect import client_options
-from service.stream.knock import reason_of
-from service.stream.security import check_security
 from tests.broker.lane_bench import PARTITIONS, eventually
 from tests.broker.security_fixture import CLIENT_SECRET, Secured, all_closed, secured, token_endpoint
 from tests.broker.test_reconcile import CONTOSO, world_of

@@ -15,18 +15,18 @@ from structlog.testing import capture_logs
 from service.clock import Clock, iso
 from service.emulator.options import EmulatorOptions, TenantOptions
 from service.emulator.server import Emulator, open_emulator
-from service.emulator.subscriptions import Subscription
+from service.emulator.subscription import Subscription
 from service.graph.auth import ClientSecretTokens
-from service.graph.client import http_session
-from service.graph.clouds import endpoints
 from service.graph.subscription import NewSubscription, SubscriptionGone
 from service.graph.subscriptions import Subscriptions
+from service.kafka.topics import Topics
 from service.keeper import keep
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, client_state
+from service.outbound.session import http_session
 from service.receiver import KafkaStore, receiver_site
 from service.settings import ClientState, Graph, Keeper, Receiver, Secret, Settings, Tenant
-from service.stream.topics import Topics
+from service.signin.clouds import endpoints
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings
 
 SECONDS = 60.0

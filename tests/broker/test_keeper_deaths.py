@@ -21,13 +21,14 @@ from aiokafka.errors import KafkaError
 from service.clock import Clock, iso
 from service.emulator.options import EmulatorOptions, TenantOptions
 from service.emulator.server import Emulator, open_emulator
-from service.emulator.subscriptions import Subscription, read_wish
+from service.emulator.subscription import Subscription
+from service.emulator.subscription_wishes import read_wish
 from service.emulator.tokens import Principal
+from service.kafka.topics import Topics
 from service.metrics import Metrics
 from service.notification import Gatekeeper, LifecycleEvent, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Receiver
-from service.stream.topics import Topics
 from tests.blackbox.fleet import Server
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from service.kafka.topics import Topics
 from service.keeper import keep
 from service.metrics import Metrics
 from service.notification import Gatekeeper, client_state
-from service.stream.topics import Topics
 from tests.broker.test_keeper import CONTOSO, KEY, expiry, open_world, until
 
 NEW_KEY = "another key of sixteen"

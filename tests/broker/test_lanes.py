@@ -8,11 +8,11 @@ import pytest
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, UserError
 from service.graph.client import Progress
+from service.kafka.topics import Topics, partition_of
+from service.lanes.policy import ShapedRecord
+from service.lanes.restore import OffsetsUnreadableError, committed_offsets
 from service.notification import Notification
 from service.settings import Kafka, Lanes, Retry
-from service.stream.policy import ShapedRecord
-from service.stream.restore import OffsetsUnreadableError, committed_offsets
-from service.stream.topics import Topics, partition_of
 from tests.broker.lane_bench import (
     PARTITIONS,
     ScriptedGraph,

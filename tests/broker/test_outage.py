@@ -7,9 +7,9 @@ import pytest
 from service.clock import Clock
 from service.errors import NotACallRecord
 from service.graph.client import Progress
+from service.kafka.scan import open_admin
+from service.lanes.policy import ShapedRecord
 from service.settings import Retry
-from service.stream.policy import ShapedRecord
-from service.stream.scan import open_admin
 from tests.broker.lane_bench import Bench, bench, call_id, eventually, notice, set_limit, settings_for, shaped, text
 
 CALLS = 40

@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry
 
 from service.clock import Clock
 from service.embedded import embedded_kafka
+from service.kafka.connect import client_options, close_consumer
+from service.kafka.topics import Topics, ensure, partition_of
 from service.metrics import REFUSED, Metrics
 from service.notification import Gatekeeper, LifecycleEvent, Notification, call_key, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Kafka, Receiver
-from service.stream.connect import client_options, close_consumer
-from service.stream.topics import Topics, ensure, partition_of
 from tests.shell.test_receiver import CALL, KEY, SUBSCRIPTION, TENANT, lifecycle_item
 from tests.shell.test_receiver import item as good_item
 

@@ -15,6 +15,7 @@ from service.clock import Clock
 from service.emulator.making import CallWish
 from service.emulator.options import DeliveryOptions, EmulatorOptions, TenantOptions
 from service.emulator.server import Emulator, open_emulator
+from service.kafka.topics import Topics
 from service.settings import (
     Admin,
     ClientState,
@@ -27,7 +28,6 @@ from service.settings import (
     Settings,
     Tenant,
 )
-from service.stream.topics import Topics
 from tests.broker.lane_bench import PARTITIONS, eventually, read_all
 
 CONTOSO = TenantOptions()

@@ -9,12 +9,12 @@ from aiokafka.errors import KafkaError
 
 from service.clock import Clock
 from service.graph.listing import Listed, ListPage
+from service.kafka.topics import Topics
+from service.kafka.whole import read_whole
 from service.metrics import Metrics
 from service.reconcile.memory import Memory
 from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
-from service.stream.restore import read_whole
-from service.stream.topics import Topics
 from tests.broker.lane_bench import PARTITIONS, TENANT, bench, call_id, eventually, read_all, settings_for
 
 

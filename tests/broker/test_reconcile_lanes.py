@@ -3,9 +3,9 @@
 from collections import Counter
 
 from service.errors import NotACallRecord
+from service.lanes.inbox import Report, decode_message
 from service.notification import Notification
 from service.settings import Lanes
-from service.stream.inbox import Report, decode_message
 from tests.broker.lane_bench import Bench, ScriptedGraph, bench, notice, read_all, settings_for, shaped
 
 HOUR = 497_000

@@ -19,17 +19,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 from service.cli.common import moment
 from service.errors import UserError
 from service.graph.client import Fetched
+from service.kafka.connect import close_consumer
+from service.kafka.delivery import open_publisher
+from service.kafka.topics import Topics, ensure
+from service.lanes.archived import Parts
+from service.lanes.policy import ShapedRecord
+from service.lanes.shaping import policy_in_force, shape
 from service.record.archive import Pages
 from service.record.decode import decode_record
 from service.record.personal import CLASSES
 from service.replay import Selection, Tally, replay
 from service.settings import Privacy, Raw, Secret, Settings
-from service.stream.archived import Parts
-from service.stream.connect import close_consumer
-from service.stream.delivery import open_publisher
-from service.stream.policy import ShapedRecord
-from service.stream.shaping import policy_in_force, shape
-from service.stream.topics import Topics, ensure
 from tests.broker.lane_bench import (
     PARTITIONS,
     TENANT,

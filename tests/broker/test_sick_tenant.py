@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.app import Service
 from service.emulator.making import CallWish
+from service.kafka.topics import Topics
 from service.settings import Graph, Keeper, Lanes
-from service.stream.topics import Topics
 from tests.broker.lane_bench import PARTITIONS, eventually, read_all
 from tests.broker.test_reconcile import CONTOSO, FABRIKAM, World, world_of
 

@@ -17,11 +17,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from service.kafka import topics
+from service.kafka.publisher import Publisher
+from service.kafka.records import KafkaRecord
+from service.lanes import lane
 from service.notification import LifecycleEvent, Notification
 from service.store import KafkaStore
-from service.stream import lane, topics
-from service.stream.messages import KafkaRecord
-from service.stream.publisher import Publisher
 
 HOLDS_VARIABLE = "CHAOS_HOLDS"
 """Folder in which a file `{point}` holds whoever comes there; `{point}.{pid}` says who did, `past-{point}.{pid}` who

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from service.clock import Clock, iso
+from service.lanes.accounts import Accounts
+from service.lanes.policy import Publish, ShapedRecord
 from service.metrics import Metrics
 from service.notification import Notification
 from service.settings import Tenant
-from service.stream.accounts import Accounts
-from service.stream.policy import Publish, ShapedRecord
 
 TENANT = Tenant(id="c0ffee00-1111-4222-8333-444455556666", client_id="11111111-2222-4333-8444-555555555555")
 ENDED = 1_790_000_000.0

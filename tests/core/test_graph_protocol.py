@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from service.graph import protocol
-from service.graph.protocol import LONGEST_RETRY_AFTER, RefusedLink, interpret, next_page, retry_after_seconds
+from service.graph.protocol import RefusedLink, next_page
+from service.outbound.answers import LONGEST_RETRY_AFTER, interpret, retry_after_seconds
 
 ROOT = "https://graph.microsoft.com"
 CALL = "a1f3c7d2-0b64-4a0e-9d0f-6b5c1f0e7a33"

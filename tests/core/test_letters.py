@@ -12,6 +12,13 @@ from service import errors, metrics
 from service.clock import from_iso, iso
 from service.errors import CallstreamError, Retriable, SetAside
 from service.graph import client, exchange  # noqa: F401 - their errors are part of the tree
+from service.kafka.rights import LETTERS, rights_of
+from service.kafka.topics import Topics
+from service.lanes import policy
+from service.lanes.ledger import Entry, ledger_key
+from service.lanes.messages import dead_headers, dead_records
+from service.lanes.policy import Dead, Rules
+from service.lanes.reasons import REASONS, explained
 from service.letters.letter import (
     Left,
     Letter,
@@ -24,13 +31,6 @@ from service.letters.letter import (
 )
 from service.notification import Notification
 from service.settings import Retry
-from service.stream import policy
-from service.stream.ledger import Entry, ledger_key
-from service.stream.messages import dead_headers, dead_records
-from service.stream.policy import Dead, Rules
-from service.stream.reasons import REASONS, explained
-from service.stream.rights import LETTERS, rights_of
-from service.stream.topics import Topics
 
 ROOT = Path(__file__).parents[2]
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
@@ -121,7 +121,7 @@ def test_whatever_a_look_fails_with_ends_in_a_reason_that_is_explained(kind: typ
 def test_every_reason_written_in_the_lanes_is_explained_and_counted() -> None:
     """The literal reasons of the code, the metric's closed set and the explanations are the same names."""
     literal = set()
-    for path in (ROOT / "service/stream").glob("*.py"):
+    for path in (ROOT / "service/lanes").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(

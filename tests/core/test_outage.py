@@ -4,10 +4,8 @@ import pytest
 
 from service.clock import from_iso, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, Unforeseen
-from service.notification import Notification
-from service.settings import Retry
-from service.stream import policy
-from service.stream.outage import (
+from service.lanes import policy
+from service.lanes.outage import (
     FEWEST_RECORDS,
     FIRST_WAIT_SECONDS,
     FRESH_SECONDS,
@@ -18,7 +16,9 @@ from service.stream.outage import (
     spared,
     symptom,
 )
-from service.stream.policy import Dead, Later, Rules
+from service.lanes.policy import Dead, Later, Rules
+from service.notification import Notification
+from service.settings import Retry
 
 NOW = from_iso("2026-11-22T12:00:00Z")
 RULES = Rules.of(Retry())

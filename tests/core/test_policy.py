@@ -4,11 +4,11 @@ import pytest
 
 from service.clock import from_iso, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
+from service.lanes import policy
+from service.lanes.ledger import Entry
+from service.lanes.policy import Dead, Later, Publish, Rules, ShapedRecord, Skip, SkipReason
 from service.notification import Notification
 from service.settings import Retry
-from service.stream import policy
-from service.stream.ledger import Entry
-from service.stream.policy import Dead, Later, Publish, Rules, ShapedRecord, Skip, SkipReason
 
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
 CALL = "a1f3c7d2-0b64-4a0e-9d0f-6b5c1f0e7a33"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from service.errors import UserError
+from service.kafka.topics import Topics
+from service.lanes.shaping import policy_in_force
 from service.logs import describe
 from service.record.privacy import PRESETS
 from service.settings import load
-from service.stream.shaping import policy_in_force
-from service.stream.topics import Topics
 
 KEY = {"CALLSTREAM_PRIVACY__KEYS__1": "k" * 32}
 

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from service.kafka.topics import Topics
+from service.lanes.messages import publish_records
+from service.lanes.policy import Publish, ShapedRecord
 from service.notification import Notification
 from service.record.archive import Pages, packed, parts_of, unpacked
 from service.record.decode import decode_record
@@ -14,9 +17,6 @@ from service.record.flatten import flatten
 from service.record.hiding import HiddenDocument
 from service.record.personal import CLASSES
 from service.record.privacy import OPEN, Policy, policy_of
-from service.stream.messages import publish_records
-from service.stream.policy import Publish, ShapedRecord
-from service.stream.topics import Topics
 from tests.core.test_privacy import HASH, HASHED, RECORD, SENTINELS, STRICT, TENANT, published, texts
 from tests.core.test_record_flatten import slow
 from tests.strategies import call_records, odd_json

@@ -2,9 +2,9 @@
 
 import pytest
 
+from service.lanes.inbox import JobRequest, Report, Tally, decode_message
 from service.reconcile.hours import Job, figures, hour_number, oldest_hour
 from service.reconcile.memory import JOB_KEPT_SECONDS, Memory
-from service.stream.inbox import JobRequest, Report, Tally, decode_message
 
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
 NOW = 1_790_000_000.0

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.kafka.rights import CREATE, merged, rights_of
+from service.kafka.topics import Topics
 from service.settings import ROLES
-from service.stream.rights import CREATE, merged, rights_of
-from service.stream.topics import Topics
 
 
 @pytest.fixture(autouse=True)

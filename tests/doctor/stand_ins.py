@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from service.clock import iso
+from service.kafka.topics import Topics
 from service.notification import Notification
 from service.reconcile.hours import Hour, Seen, TenantHours, day_number, day_text, hour_number
 from service.reconcile.memory import Memory
-from service.stream.topics import Topics
 from tests.doctor.scene import CONTOSO, PARTITIONS, SECONDS, Scene
 
 CALL = "a1f3c7d2-0b64-4a0e-9d0f-6b5c1f0e7a33"

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from service.clock import Clock
 from service.emulator.directory import APP_ROLES
-from service.emulator.subscriptions import Subscription
+from service.emulator.subscription import Subscription
 from tests.doctor.page import check
 from tests.doctor.scene import CONTOSO, Scene, free_port, site
 from tests.doctor.test_doctor_outside import is_broken

@@ -10,8 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 
 from service.embedded import Cluster, Listener, Security, embedded_kafka
+from service.kafka.rights import merged, rights_of
 from service.settings import ROLES
-from service.stream.rights import merged, rights_of
 from tests.doctor.page import check
 from tests.doctor.scene import SECONDS, Scene
 from tests.doctor.stand_ins import StandIn, stand_in

@@ -13,21 +13,13 @@ from yarl import URL
 
 from service.errors import CallstreamError, GraphUnavailable, NotACallRecord
 from service.graph import subscription, subscriptions
-from service.graph.body import BodyCut, BodyTooLarge, Unpacker
-from service.graph.credentials import NoToken, check_status, checked
-from service.graph.credentials_secret import _read_reply
 from service.graph.listing import decode_list_page
-from service.graph.protocol import (
-    LONGEST_RETRY_AFTER,
-    RefusedLink,
-    error_code,
-    interpret,
-    next_list_page,
-    next_page,
-    next_subscription_page,
-    printable,
-)
+from service.graph.protocol import RefusedLink, error_code, next_list_page, next_page, next_subscription_page, printable
 from service.notification import is_guid
+from service.outbound.answers import LONGEST_RETRY_AFTER, interpret
+from service.outbound.body import BodyCut, BodyTooLarge, Unpacker
+from service.signin.credentials import NoToken, check_status, checked
+from service.signin.secret import _read_reply
 from tests.fuzz.tally import Tally
 
 ROOT = "https://graph.microsoft.com"

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import msgspec
 from aiokafka import TopicPartition
 
+from service.kafka.topics import Topics, partition_of
+from service.lanes.batch import is_call
+from service.lanes.inbox import decode_message, unix_or_zero
+from service.lanes.intake import due_at, item_of, received_at
+from service.lanes.ledger import Ledger, ledger_key
+from service.lanes.messages import later_record
+from service.lanes.policy import Later
 from service.notification import LifecycleEvent, Notification, read_event
 from service.reconcile.memory import Memory
-from service.stream.batch import is_call
-from service.stream.inbox import decode_message, unix_or_zero
-from service.stream.intake import due_at, item_of, received_at
-from service.stream.ledger import Ledger, ledger_key
-from service.stream.messages import later_record
-from service.stream.policy import Later
-from service.stream.topics import Topics, partition_of
 from tests.fuzz.tally import Tally
 
 _partition = TopicPartition("fuzz", 0)

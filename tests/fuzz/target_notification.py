@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from service.lanes.batch import is_call
+from service.lanes.ledger import ledger_key
 from service.metrics import REFUSED
 from service.notification import (
     LONGEST_NAME,
@@ -25,8 +27,6 @@ from service.notification import (
     judge,
 )
 from service.receiver import validation_token
-from service.stream.batch import is_call
-from service.stream.ledger import ledger_key
 from tests.fuzz.tally import Tally
 
 TENANTS = ("c0ffee00-1111-4222-8333-444455556666", "c0ffee00-9999-4222-8333-444455556666")

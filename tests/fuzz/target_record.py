@@ -5,6 +5,10 @@ import json
 import msgspec
 
 from service.errors import NotACallRecord
+from service.kafka.topics import Topics
+from service.lanes.messages import publish_records
+from service.lanes.policy import Publish, ShapedRecord
+from service.lanes.shaping import TOPIC_KIND
 from service.notification import Notification
 from service.record.archive import Collection, Pages, packed, unpacked
 from service.record.decode import decode_participants_page, decode_record, decode_sessions_page
@@ -14,10 +18,6 @@ from service.record.hiding import hidden_document
 from service.record.lenient import OddValue
 from service.record.model import CallRecord
 from service.record.privacy import OPEN, policy_of
-from service.stream.messages import publish_records
-from service.stream.policy import Publish, ShapedRecord
-from service.stream.shaping import TOPIC_KIND
-from service.stream.topics import Topics
 from tests.fuzz.tally import Tally
 
 TENANT = "c0ffee00-1111-4222-8333-444455556666"

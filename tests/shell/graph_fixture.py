@@ -14,15 +14,16 @@ from aiohttp import web
 from service.clock import Clock
 from service.graph.auth import ClientSecretTokens
 from service.graph.budget import TenantGates
-from service.graph.client import Fetched, GraphClient, Progress, http_session
-from service.graph.clouds import Endpoints
+from service.graph.client import Fetched, GraphClient, Progress
 from service.graph.room import Room
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.record.archive import packed, unpacked
 from service.record.decode import decode_record
 from service.record.hiding import HiddenDocument
 from service.record.privacy import OPEN
 from service.settings import Graph, Secret, Tenant
+from service.signin.clouds import Endpoints
 
 TENANT = Tenant(
     id="c0ffee00-1111-4222-8333-444455556666",

@@ -17,10 +17,10 @@ from service.emulator.options import EmulatorOptions, Federation, Machine, Tenan
 from service.emulator.server import Emulator, open_emulator
 from service.emulator.tls import Authority, ClientCertificate, make_authority, make_client_certificate, public_pem
 from service.graph.auth import TenantTokens, tokens_of
-from service.graph.client import http_session
-from service.graph.clouds import Endpoints, endpoints
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Graph, Secret, Tenant
+from service.signin.clouds import Endpoints, endpoints
 
 ISSUER = "https://oidc.example.com/cluster-1"
 SUBJECT = "system:serviceaccount:calls:callstream"

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.stream.connect import close
+from service.kafka.connect import close
 
 
 async def test_a_client_that_cancels_itself_does_not_cancel_the_one_who_closes_it() -> None:

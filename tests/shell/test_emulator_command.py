@@ -44,7 +44,16 @@ def test_the_emulator_shares_no_code_with_the_service_under_test() -> None:
     """A mistake in the service's own reading cannot hide in the stand-in."""
     code = "import sys, service.cli.emulate; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    rooms = ("service.record", "service.stream", "service.graph", "service.receiver", "service.notification")
+    rooms = (
+        "service.record",
+        "service.lanes",
+        "service.kafka",
+        "service.graph",
+        "service.signin",
+        "service.outbound",
+        "service.receiver",
+        "service.notification",
+    )
 
     assert "service.emulator.server" in modules
     assert [name for name in modules if name.startswith(rooms)] == []

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from aiokafka.errors import SaslAuthenticationFailed
 
+from service.kafka.knock import _in_words
+from service.kafka.security import NoProofError, Scram
 from service.settings import Kafka, Secret
-from service.stream.knock import _in_words
-from service.stream.security import NoProofError, Scram
 
 FIRST = "r={nonce}and-more,s=c2FsdA==,i=4096"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
+from service.kafka.oauth import TokenMissing, tokens_of
 from service.settings import Kafka
-from service.stream.oauth import TokenMissing, tokens_of
 from tests.shell.signin_fixture import USER_IDENTITY, SignIn, outside_token, signing_in
 from tests.shell.test_signin import AZURE_VARIABLES
 

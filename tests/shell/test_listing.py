@@ -12,13 +12,13 @@ from service.emulator.options import DEMO_TENANT_ID, EmulatorOptions
 from service.emulator.server import Emulator, open_emulator
 from service.errors import GraphUnavailable, TenantMustWait
 from service.graph.auth import ClientSecretTokens
-from service.graph.client import http_session
-from service.graph.clouds import Endpoints
 from service.graph.listing import Listed, Lister, decode_list_page
 from service.graph.protocol import RefusedLink, next_list_page
 from service.graph.room import Room
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Graph, Secret, Tenant
+from service.signin.clouds import Endpoints
 from tests.shell.graph_fixture import ScriptedGraph, fails, says, scripted
 
 TENANT = Tenant(id=DEMO_TENANT_ID, client_id="11111111-2222-4333-8444-555555555555", client_secret=Secret("x"))

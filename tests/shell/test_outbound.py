@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from service.clock import Clock
 from service.errors import CallstreamError, GraphUnavailable
-from service.graph.client import http_session
 from service.graph.subscriptions import Subscriptions
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Tenant
 
 TENANT = Tenant(id="c0ffee00-1111-4222-8333-444455556666")

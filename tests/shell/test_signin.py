@@ -34,11 +34,11 @@ from service.emulator.options import Federation, TenantOptions
 from service.emulator.tls import make_client_certificate, public_pem
 from service.errors import TenantMustWait, UserError
 from service.graph.auth import TenantTokens
-from service.graph.client import http_session
-from service.graph.clouds import Endpoints
-from service.graph.credentials_azure import AzureLogin
-from service.graph.credentials_certificate import CertificateEnd
+from service.outbound.session import http_session
 from service.settings import Log, Secret, Tenant
+from service.signin.azure import AzureLogin
+from service.signin.certificate import CertificateEnd
+from service.signin.clouds import Endpoints
 from tests.shell.signin_fixture import (
     ISSUER,
     SUBJECT,

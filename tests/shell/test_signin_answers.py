@@ -15,13 +15,13 @@ from service.cli.reference import DOCS
 from service.clock import Clock
 from service.errors import TenantMustWait
 from service.graph.auth import TenantTokens
-from service.graph.client import http_session
-from service.graph.clouds import endpoints
-from service.graph.credentials import HINTS
-from service.graph.credentials_azure import AzureLogin
-from service.graph.credentials_secret import SecretLogin
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Graph, Tenant
+from service.signin.azure import AzureLogin
+from service.signin.clouds import endpoints
+from service.signin.credentials import HINTS
+from service.signin.secret import SecretLogin
 from tests.shell.graph_fixture import TENANT, Answer, cut, fails, hangs, raw, says, slams, zipped
 from tests.shell.signin_fixture import authority
 from tests.shell.test_graph_auth import refusal

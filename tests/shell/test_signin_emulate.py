@@ -16,10 +16,10 @@ from service.emulator.server import open_emulator
 from service.emulator.tls_folder import SYSTEM_IDENTITY, TlsFolder, tls_folder
 from service.errors import TenantMustWait, UserError
 from service.graph.auth import tokens_of
-from service.graph.client import http_session
-from service.graph.clouds import endpoints
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Settings, load
+from service.signin.clouds import endpoints
 from tests.shell.signin_fixture import signing_in
 from tests.shell.test_signin import other_tokens
 

@@ -9,12 +9,12 @@ from aiohttp import ClientConnectionError
 
 from service.app import check_roles
 from service.errors import UserError
-from service.graph import credentials_check
 from service.graph.auth import tokens_of
-from service.graph.client import http_session
-from service.graph.clouds import endpoints
 from service.metrics import Metrics
+from service.outbound.session import http_session
 from service.settings import Tenant, load
+from service.signin import check
+from service.signin.clouds import endpoints
 from tests.shell.signin_fixture import client_certificate, outside_token, signing_in
 
 ID = "c0ffee00-1111-4222-8333-444455556666"
@@ -157,14 +157,14 @@ class WithoutAzure:
 def without_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after `pip install callstream` without the extra."""
     monkeypatch.setattr(sys, "meta_path", [WithoutAzure(), *sys.meta_path])
-    for name in [one for one in sys.modules if one.partition(".")[0] == "azure" or one.endswith("credentials_azure")]:
+    for name in [one for one in sys.modules if one.partition(".")[0] == "azure" or one == "service.signin.azure"]:
         monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.usefixtures("without_azure")
 def test_without_the_extra_every_other_kind_names_it() -> None:
     """One sentence that can be pasted."""
-    assert not credentials_check.has_azure()
+    assert not check.has_azure()
     assert check_roles(load(tenant(client_secret="it")), ["work"])
     for kind in ("certificate", "managed-identity"):
         with pytest.raises(UserError, match=r"pip install 'callstream\[azure\]'"):
@@ -215,4 +215,4 @@ async def test_each_cloud_is_asked_at_its_own_login_for_its_own_graph(
 
 def test_the_check_knows_every_kind() -> None:
     """Its table and the setting's values are one list."""
-    assert set(get_args(get_type_hints(Tenant)["credential"])) == set(credentials_check.KINDS)
+    assert set(get_args(get_type_hints(Tenant)["credential"])) == set(check.KINDS)

@@ -1,0 +1,116 @@
+"""Shell: one lane's transactional producer. Starting it fences whoever had the lane before.
+
+Every send's future is awaited before the offsets go into the transaction: aiokafka's commit succeeds although a send
+failed whose future nobody looked at, and that is loss for good (kafka.md). Any failure between begin and commit leaves
+the outcome unknown; the caller then drops this producer and opens the lane again.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from service.kafka.connect import client_options, close_producer
+from service.kafka.records import KafkaRecord
+from service.settings import Kafka
+
+# Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
+BATCH_BYTES = 512 * 1024
+LINGER_MS = 0  # batches are built whole before they are sent
+
+
+class Publisher:
+    """Writes outcomes and consumed offsets in one transaction."""
+
+    def __init__(self, producer: AIOKafkaProducer, group: str) -> None:
+        self._producer = producer
+        self.offsets_group = group
+        """The group under which offsets are committed."""
+
+    async def commit(self, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
+        """All records and offsets, or nothing. Raises `KafkaError` (ProducerFenced among them): outcome unknown."""
+        await self._producer.begin_transaction()
+        await self._send_all(records)
+        if offsets:
+            await self._producer.send_offsets_to_transaction(dict(offsets), self.offsets_group)
+        await self._producer.commit_transaction()
+
+    async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
+        """All of them, acknowledged; those of one partition in their order."""
+        by_partition: defaultdict[tuple[str, int], list[KafkaRecord]] = defaultdict(list)
+        for record in records:
+            by_partition[record.topic, record.partition].append(record)
+        # send_batch must never be called concurrently for one partition, so each partition has one task.
+        await _all(self._send(topic, partition, group) for (topic, partition), group in by_partition.items())
+
+    async def _send(self, topic: str, partition: int, records: list[KafkaRecord]) -> None:
+        acknowledged: list[asyncio.Future[Any]] = []
+
+        async def send_batch() -> None:
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+            future.add_done_callback(_hear)
+            acknowledged.append(future)
+
+        batch = self._producer.create_batch()
+        for record in records:
+            full = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None
+            if full:
+                await send_batch()
+                batch = self._producer.create_batch()
+                batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+        await send_batch()
+        # Not `gather`: broken off, it would cancel the futures, and aiokafka's own behind them would end unheard.
+        await asyncio.wait(acknowledged)
+        for future in acknowledged:
+            future.result()
+
+
+def new_producer(kafka: Kafka, **options: Any) -> AIOKafkaProducer:
+    """A producer of whole batches, acknowledged by all replicas in sync."""
+    return AIOKafkaProducer(
+        **client_options(kafka),
+        acks="all",
+        compression_type="zstd",
+        max_batch_size=BATCH_BYTES,
+        linger_ms=LINGER_MS,
+        **options,
+    )
+
+
+@asynccontextmanager
+async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
+    """A producer that has fenced its predecessors and aborted what they left open.
+
+    Raises `KafkaError` when the brokers do not answer.
+    """
+    producer = new_producer(
+        kafka,
+        transactional_id=transactional_id,
+        # The broker aborts what a dead lane left open after this; a live one needs far less.
+        transaction_timeout_ms=60_000,
+    )
+    try:
+        await producer.start()
+        yield Publisher(producer, group)
+    finally:
+        await close_producer(producer)
+
+
+def _hear(future: "asyncio.Future[Any]") -> None:
+    """The failure of a batch that nobody awaits any more, because another failed first, is no news for the log."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Awaits every send; the first failure is raised as it is and the others are broken off."""
+    tasks = [asyncio.create_task(send) for send in sends]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

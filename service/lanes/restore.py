@@ -1,0 +1,44 @@
+"""Shell: what a lane reads before it works: the committed offsets, and its ledger up to the end.
+
+Both are read after the lane's producer has started: from then on no earlier owner can add to either.
+"""
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.kafka.topics import Topics
+from service.kafka.whole import read_whole
+from service.lanes.ledger import Ledger
+from service.settings import Kafka
+
+
+class OffsetsUnreadableError(KafkaError):  # type: ignore[misc]
+    """The group's coordinator did not say where the lane was left: it is loading, or it has moved."""
+
+    retriable = True
+
+
+async def committed_offsets(
+    admin: AIOKafkaAdminClient, topics: Topics, lane: int, group: str
+) -> dict[TopicPartition, int]:
+    """Where each input of the lane was left, under the group `group`; an input never committed is absent.
+
+    aiokafka 0.14 passes over an error that is the group's and gives an empty answer (16 `NotCoordinator`, 14 while it
+    loads); an input never committed is in the answer, with -1. Raises `OffsetsUnreadableError`, `KafkaError`.
+    """
+    partitions = [TopicPartition(name, lane) for name in topics.lane_inputs]
+    found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+    if missing := set(partitions) - found.keys():
+        raise OffsetsUnreadableError(
+            f"no answer for {min(missing).topic}: the group's coordinator is loading or has moved"
+        )
+    return {partition: meta.offset for partition, meta in found.items() if meta.offset >= 0}
+
+
+async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger) -> None:
+    """Reads the ledger partition from `ledger.next_offset` to its end.
+
+    Whole or not at all: an entry that is missed means events published twice. Raises `EndUnreachable`, `KafkaError`.
+    """
+    await read_whole(kafka, TopicPartition(topics.ledger, lane), ledger)
