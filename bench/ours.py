@@ -17,6 +17,7 @@ from service import memory
 from service.clock import Clock, iso
 from service.graph.budget import TenantGates
 from service.graph.client import Fetched, Progress
+from service.graph.room import Room
 from service.kafka.topics import Topics, partition_of
 from service.lanes.policy import ShapedRecord
 from service.lanes.shaping import shape
@@ -49,7 +50,8 @@ class Ours:
 
     async def __aenter__(self) -> "Ours":
         gates = TenantGates(self._settings.graph, self._settings.tenants, self._clock, self._metrics)
-        worker = Worker(self._settings, self._topics, self._shape, gates, self._clock, self._metrics)
+        room = Room(self._settings.lanes.held_bytes, self._metrics)
+        worker = Worker(self._settings, self._topics, self._shape, gates, room, self._clock, self._metrics)
         await self._stack.enter_async_context(worker)
         await _until(self._metrics.lanes_owned, self._settings.kafka.partitions, OPEN_SECONDS)
         await self._stack.enter_async_context(self._producer)

@@ -119,7 +119,7 @@ class Large(msgspec.Struct, frozen=True):
     seconds: float
     """Until all are published."""
     held_back: int
-    """How often reading from Graph waited until the process held less."""
+    """How often reading or encoding waited until the process held less."""
     other_calls: int
     other_seconds: float
     """Until the other tenant's calls, announced at the same moment, were published."""
@@ -234,7 +234,7 @@ async def large(servers: str, folder: Path, sizes: Sizes, tell: Tell, prefix: st
             body_mb=body / MB,
             events=int(figures.total("events_published_total") - before),
             seconds=time.perf_counter() - began,
-            held_back=int(figures.total("graph_held_back_total")),
+            held_back=int(figures.total("held_back_total")),
             other_calls=len(others),
             other_seconds=other_seconds,
             most_mb=scene.memory.most / MB,

@@ -157,8 +157,8 @@ class Parts:
 
     @cached_property
     def room(self) -> Room:
-        """One bound on Graph's bodies for all roles of the process."""
-        return Room(self.settings.graph, self.metrics)
+        """One bound on the bytes of records for all roles of the process."""
+        return Room(self.settings.lanes.held_bytes, self.metrics)
 
     def _show_certificates(self) -> None:
         for name, tenant in self.settings.tenants.items():
@@ -184,7 +184,7 @@ class Parts:
             keeps_pages=settings.raw.enabled,
         )
         shaping = Shaping(client, settings.tenants, self.clock, metrics, policy_in_force(settings.privacy))
-        worker = Worker(settings, self.topics, shaping, gates, self.clock, metrics)
+        worker = Worker(settings, self.topics, shaping, gates, self.room, self.clock, metrics)
         await stack.enter_async_context(worker)
         service.probes.append(worker.stalled)
         service.ready["lanes"] = worker.trouble

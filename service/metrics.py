@@ -138,13 +138,6 @@ class Metrics:
             "Unix time the tenant's sign-in certificate ends, as its file has it; 0 for a file that cannot be read.",
             ("tenant",),
         )
-        self.graph_held = self._gauge(
-            "graph_held_bytes",
-            "Pages of Graph's held until their records are shaped; `graph.max_held_bytes` is the most, and one record.",
-        )
-        self.graph_held_back = self._counter(
-            "graph_held_back_total", "Times that reading from Graph waited until the process held less."
-        )
         self.odd_values = self._counter(
             "odd_values_total",
             "Values that Graph's contract does not foresee, by field path and kind.",
@@ -198,6 +191,13 @@ class Metrics:
         )
         self.bytes_in_flight = self._gauge(
             "in_flight_bytes", "Encoded events held for publication; `lanes.bytes_in_flight` is the most."
+        )
+        self.held_bytes = self._gauge(
+            "held_bytes",
+            "Graph's pages and encoded events of this process; `lanes.held_bytes` is the most, and one record.",
+        )
+        self.held_back = self._counter(
+            "held_back_total", "Times that reading or encoding a record waited until the process held less."
         )
         self.lane_bytes = self._gauge(
             "in_flight_lane_bytes",

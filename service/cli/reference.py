@@ -131,9 +131,9 @@ TODO = {
     "ledger_entries": "Memory is planned from it.",
     "lag_seconds": "Take the maximum over processes. Growing: add workers, or look at what tenants wait for.",
     "in_flight_bytes": "At `lanes.bytes_in_flight` fetches wait: Kafka is slower than Graph.",
-    "graph_held_bytes": "At the bound for long: large records come faster than they are shaped; add workers.",
-    "graph_held_back": "Rare is normal. Steady growth: large records wait for each other; raise "
-    "`graph.max_held_bytes`, or add workers.",
+    "held_bytes": "At the bound for long: large records come faster than they are published; add workers.",
+    "held_back": "Rare is normal. Steady growth: large records wait for each other; raise `lanes.held_bytes`, or add "
+    "workers.",
     "in_flight_fetches": "At `lanes.concurrent_fetches` all the time: raise it, or add workers.",
     "audits": "`newer`: a version whose notice and list entry were late; `older`: Graph shows less than before.",
     "reconcile_listed": "Nothing; the work that reconciliation makes.",

@@ -38,11 +38,17 @@ class Progress:
     last_page_at: float | None = None
     """Unix seconds of the clock."""
     stay: Stay | None = None
+    """What the record is counted on, while it is fetched and until it is let go."""
 
     @property
     def is_held_back(self) -> bool:
         """Whether it waits until the process holds less: it is not Graph that is silent."""
         return self.stay is not None and self.stay.is_waiting
+
+    async def take(self, size: int) -> None:
+        """Counts bytes that are made of the record, when there is room for them."""
+        if self.stay is not None:
+            await self.stay.take(size)
 
 
 @dataclass(frozen=True)

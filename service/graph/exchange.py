@@ -45,6 +45,12 @@ OUTCOMES: Final = {
 CONSENT: Final = "Graph answered 403: the application needs the permission CallRecords.Read.All, with admin consent."
 
 
+class RecordTooLarge(BodyTooLarge):
+    """All pages of one record together have more bytes than allowed."""
+
+    setting = "graph.max_record_bytes"
+
+
 class Rejected(GraphUnavailable):
     """Graph answered a 4xx that asking again will not change: an option, an id or a link it does not take."""
 
@@ -225,6 +231,8 @@ class Exchange:
             if meaning.kind == "ok":
 
                 async def took(size: int) -> None:
+                    if stay.held + size > (most := self._settings.max_record_bytes):
+                        raise RecordTooLarge(f"the pages of the record are larger than {most} bytes")
                     if not stay.takes(size):
                         with paused(timeout):
                             await stay.wait(size)

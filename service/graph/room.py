@@ -1,4 +1,4 @@
-"""Shell: how many bytes of Graph's bodies the process holds, from the first piece until the record is let go.
+"""Shell: how many bytes of call records the process holds: Graph's pages, and the events that are made of them.
 
 Whoever would pass the bound waits where it is, its connection unread, so that memory does not follow the number and
 size of records. Two rules keep that from standing still: small holders always pass, and of those that wait the first
@@ -12,25 +12,16 @@ from contextlib import contextmanager
 from typing import Final
 
 from service.metrics import Metrics
-from service.outbound.body import BodyTooLarge
-from service.settings import Graph
 
 # What a holder may have however full it is: nearly every record of a call between two people, and of a small meeting.
 SMALL_BYTES: Final = 256 * 1024
 
 
-class RecordTooLarge(BodyTooLarge):
-    """All pages of one record together have more bytes than allowed."""
-
-    setting = "graph.max_record_bytes"
-
-
 class Room:
-    """The bytes of all bodies that the process holds, uncompressed; one for all who read from Graph."""
+    """All bytes of records that the process holds, uncompressed; one for all who read from Graph."""
 
-    def __init__(self, settings: Graph, metrics: Metrics) -> None:
-        self._most = settings.max_held_bytes
-        self.most_of_one = settings.max_record_bytes
+    def __init__(self, most_bytes: int, metrics: Metrics) -> None:
+        self._most = most_bytes
         self._held = 0
         self._first: Stay | None = None
         self._waiting: deque[tuple[Stay, int, asyncio.Future[None]]] = deque()
@@ -59,7 +50,7 @@ class Room:
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = (stay, size, given)
         self._waiting.append(place)
-        self._metrics.graph_held_back.inc()
+        self._metrics.held_back.inc()
         self._admit()
         try:
             await given
@@ -69,9 +60,9 @@ class Room:
                 self._admit()
 
     def count(self, size: int) -> None:
-        """Bytes taken, or given back where negative."""
+        """Bytes taken, or given back where negative; what is encoded and not yet published is counted by the lanes."""
         self._held += size
-        self._metrics.graph_held.set(self._held)
+        self._metrics.held_bytes.set(self._held)
         if size < 0:
             self._admit()
 
@@ -100,13 +91,16 @@ class Stay:
         self.is_waiting = False
 
     def takes(self, size: int) -> bool:
-        """Takes so many bytes more if there is room now. Raises RecordTooLarge."""
-        if self.held + size > self._room.most_of_one:
-            raise RecordTooLarge(f"the pages of the record are larger than {self._room.most_of_one} bytes")
+        """Takes so many bytes more if there is room now."""
         if not self._room.has_room(self, size):
             return False
         self.add(size)
         return True
+
+    async def take(self, size: int) -> None:
+        """Takes so many bytes more, when there is room."""
+        if not self.takes(size):
+            await self.wait(size)
 
     async def wait(self, size: int) -> None:
         """Takes so many bytes when there is room, after `takes` has said that there is none."""

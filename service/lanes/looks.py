@@ -13,6 +13,7 @@ import structlog
 from service.clock import Clock
 from service.errors import CallstreamError, GraphUnavailable, Unforeseen
 from service.graph.client import Progress
+from service.graph.room import Room
 from service.lanes.policy import ShapedRecord
 from service.metrics import Metrics
 from service.notification import Notification
@@ -25,8 +26,9 @@ Shaper = Callable[[Notification, Progress], Awaitable[ShapedRecord]]
 class InFlight:
     """Encoded bytes that all lanes of the process hold."""
 
-    def __init__(self, limit_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, limit_bytes: int, room: Room, metrics: Metrics) -> None:
         self._limit = limit_bytes
+        self._room = room
         self._held = 0
         self._gauge = metrics.bytes_in_flight
         self._freed = asyncio.Event()
@@ -39,6 +41,7 @@ class InFlight:
     def add(self, size_bytes: int) -> None:
         """Counts encoded bytes; a negative number gives them back."""
         self._held += size_bytes
+        self._room.count(size_bytes)
         self._gauge.set(self._held)
         if size_bytes < 0:
             self._freed.set()

@@ -4,7 +4,7 @@ A large record is encoded in slices, so that heartbeats and Graph's notification
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from service.clock import Clock, iso
 from service.graph.client import Fetched, GraphClient, Progress
@@ -20,6 +20,7 @@ from service.settings import Privacy, Tenant
 
 # Some 5 ms of work: short against heartbeats and the 3 s that Graph allows for an answer.
 SLICE = 500
+Took = Callable[[int], Awaitable[None]]
 TOPIC_KIND = {"audio": "audio", "video": "video", "screenSharing": "screen-sharing", "other": "other"}
 
 
@@ -45,7 +46,8 @@ class Shaping:
         name, tenant = self._tenants[notification.tenant_id.lower()]
         async with self._graph.fetched(name, tenant, notification.call_id, progress) as fetched:
             self._metrics.fetched.labels(name).inc()
-            return await shape(notification.tenant_id, fetched, iso(self._clock.now()), self._policy)
+            now = iso(self._clock.now())
+            return await shape(notification.tenant_id, fetched, now, self._policy, progress.take)
 
 
 def policy_in_force(privacy: Privacy) -> Policy:
@@ -54,18 +56,26 @@ def policy_in_force(privacy: Privacy) -> Policy:
     return policy_of(privacy.preset, privacy.treatments(), keys)
 
 
-async def shape(tenant_id: str, fetched: Fetched, fetched_at: str, policy: Policy = OPEN) -> ShapedRecord:
-    """Every message of one version of a call, encoded; and its archive, where the pages were kept for it."""
+async def shape(
+    tenant_id: str, fetched: Fetched, fetched_at: str, policy: Policy = OPEN, took: Took | None = None
+) -> ShapedRecord:
+    """Every message of one version of a call, encoded; and its archive, where the pages were kept for it.
+
+    `took` is told of the bytes as they are encoded, and may let it wait.
+    """
     flattened = flatten(tenant_id, fetched.record, policy)
     encoder = EventEncoder()
     events: list[tuple[str, bytes, str]] = []
-    size = 0
+    size = told = 0
     for event in flattened.events():
         value = encoder.encode(event)
         size += len(value)
         events.append((TOPIC_KIND[event.media.kind], value, event.id))
         if len(events) % SLICE == 0:
             await asyncio.sleep(0)
+            if took is not None:
+                await took(size - told)
+                told = size
     summary = encode_summary(flattened.summary)
     raw = None
     if fetched.kept is not None:

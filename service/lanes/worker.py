@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from service.clock import Clock
 from service.graph.budget import TenantGates
+from service.graph.room import Room
 from service.kafka.connect import client_options, close
 from service.kafka.knock import reason_of
 from service.kafka.limits import Limits
@@ -76,14 +77,22 @@ class Worker:
     """The lanes of this process. An async context manager: leaving it drains them within `drain_seconds`."""
 
     def __init__(
-        self, settings: Settings, topics: Topics, shape: Shaper, gates: TenantGates, clock: Clock, metrics: Metrics
+        self,
+        settings: Settings,
+        topics: Topics,
+        shape: Shaper,
+        gates: TenantGates,
+        room: Room,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
+        """`room`: what `shape` takes while it works, and the lanes hold until they have published."""
         self._settings = settings
         self._topics = topics
         self._gates = gates
         self._clock = clock
         self._metrics = metrics
-        in_flight = InFlight(settings.lanes.bytes_in_flight, metrics)
+        in_flight = InFlight(settings.lanes.bytes_in_flight, room, metrics)
         slots = Slots(settings.lanes.concurrent_fetches, metrics)
         self._looks = Looks(shape, slots, in_flight, clock, settings.graph.record_deadline_seconds)
         self._rules = Rules.of(settings.retry)

@@ -113,9 +113,6 @@ class Graph(Group, frozen=True):
     """One page, uncompressed."""
     max_record_bytes: Count = 256 * 1024 * 1024
     """All pages of one record, uncompressed; a larger one becomes a dead letter."""
-    max_held_bytes: Count = 64 * 1024 * 1024
-    """Pages held by this process, uncompressed, from their first byte until their record is shaped. Beyond it records
-    wait, but for one at a time and for those that hold less than 256 KiB."""
     thorough_every: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Every so many records one is searched for unknown fields and enum members; 0 for never."""
 
@@ -137,6 +134,9 @@ class Lanes(Group, frozen=True):
     """Records of one lane that may be fetched beside its batches at once."""
     bytes_in_flight: Count = 64 * 1024 * 1024
     """Encoded events held by all lanes of this process before further fetches wait."""
+    held_bytes: Count = 96 * 1024 * 1024
+    """Graph's pages until their records are shaped, and encoded events until they are published, of all lanes of this
+    process. Beyond it reading and encoding wait, but for one record at a time and for those below 256 KiB."""
     retry_buffer: Count = 500
     """Notifications of each retry partition that a lane holds until they are due; the others wait in Kafka."""
     audit_every: Annotated[int, msgspec.Meta(ge=0)] = 200

@@ -16,6 +16,7 @@ from service.clock import Clock, iso
 from service.errors import CallstreamError
 from service.graph.budget import TenantGates
 from service.graph.client import Progress
+from service.graph.room import Room
 from service.kafka.connect import close_consumer
 from service.kafka.topics import Topics, ensure, partition_of
 from service.lanes.policy import ShapedRecord
@@ -181,5 +182,6 @@ async def bench(
         await admin.close()
     gates = TenantGates(settings.graph, settings.tenants, clock, metrics)
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all")
-    async with producer, Worker(settings, topics, graph, gates, clock, metrics) as worker:
+    room = Room(settings.lanes.held_bytes, metrics)
+    async with producer, Worker(settings, topics, graph, gates, room, clock, metrics) as worker:
         yield Bench(settings, topics, graph, metrics, producer, worker)

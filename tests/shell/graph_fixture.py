@@ -22,7 +22,7 @@ from service.record.archive import packed, unpacked
 from service.record.decode import decode_record
 from service.record.hiding import HiddenDocument
 from service.record.privacy import OPEN
-from service.settings import Graph, Secret, Tenant
+from service.settings import Graph, Lanes, Secret, Tenant
 from service.signin.clouds import Endpoints
 
 TENANT = Tenant(
@@ -210,13 +210,13 @@ class World:
 @asynccontextmanager
 async def world_of(url: str, clock: Clock | None = None, **settings: Any) -> AsyncIterator[World]:
     """A client of the Graph at `url`. The clock runs fast, so that waits are short."""
-    clock = clock or Clock(speed=200)
+    clock, held = clock or Clock(speed=200), settings.pop("held_bytes", Lanes().held_bytes)
     graph = Graph(cloud="custom", root_url=url, login_url=url, **settings)
     metrics = Metrics(tenants=["contoso"])
     ends = Endpoints(url, url, f"{url}/.default")
     async with http_session() as http:
         tokens = ClientSecretTokens(http, ends, clock, metrics)
         gates = TenantGates(graph, ["contoso"], clock, metrics)
-        room = Room(graph, metrics)
+        room = Room(held, metrics)
         client = GraphClient(http, ends, tokens, graph, gates, room, clock, metrics, keeps_pages=True)
         yield World(client, tokens, gates, metrics, clock)

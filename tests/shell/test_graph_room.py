@@ -13,29 +13,22 @@ from hypothesis import strategies as st
 from service.clock import Clock
 from service.errors import GraphUnavailable
 from service.graph.client import Progress
-from service.graph.room import SMALL_BYTES, RecordTooLarge, Room, Stay
+from service.graph.room import SMALL_BYTES, Room
 from service.metrics import Metrics
-from service.settings import Graph
 from tests.shell.graph_fixture import TENANT, Answer, ScriptedGraph, World, scripted, world_of
 
 MB = 1024 * 1024
 CALLS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
 
 
-def room_of(most: int, of_one: int = 10**9) -> Room:
+def room_of(most: int) -> Room:
     """An empty one."""
-    return Room(Graph(max_held_bytes=most, max_record_bytes=of_one), Metrics())
+    return Room(most, Metrics())
 
 
 def held(room: Room) -> float:
     """As a scrape would show it."""
-    return float(room._metrics.graph_held._value.get())
-
-
-async def take(stay: Stay, size: int) -> None:
-    """As a reader takes its pieces."""
-    if not stay.takes(size):
-        await stay.wait(size)
+    return float(room._metrics.held_bytes._value.get())
 
 
 async def settled(task: "asyncio.Task[None]") -> bool:
@@ -49,9 +42,9 @@ async def test_who_finds_it_full_waits_until_another_leaves() -> None:
     """The first of those that wait goes on alone; the second when there is room again."""
     room = room_of(MB)
     with room.stay() as full, room.stay() as first, room.stay() as second:
-        await take(full, MB)
-        await take(first, MB)
-        waiting = asyncio.create_task(take(second, MB))
+        await full.take(MB)
+        await first.take(MB)
+        waiting = asyncio.create_task(second.take(MB))
         assert not await settled(waiting)
         assert second.is_waiting
         assert held(room) == 2 * MB
@@ -68,8 +61,8 @@ async def test_small_records_never_wait_for_large_ones() -> None:
     """A call between two people is a few kilobytes."""
     room = room_of(MB)
     with room.stay() as full, room.stay() as large, room.stay() as small:
-        await take(full, 3 * MB)
-        waiting = asyncio.create_task(take(large, MB // 2))
+        await full.take(3 * MB)
+        waiting = asyncio.create_task(large.take(MB // 2))
         assert not await settled(waiting)
         assert small.takes(SMALL_BYTES)
         assert not small.takes(1)
@@ -81,14 +74,14 @@ async def test_who_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
     """Neither bytes nor a place in the queue."""
     room = room_of(MB)
     with room.stay() as full, room.stay() as first, room.stay() as third:
-        await take(full, MB)
-        await take(first, MB)
+        await full.take(MB)
+        await first.take(MB)
 
         async def broken_off() -> None:
             with room.stay() as second:
-                await take(second, MB)
+                await second.take(MB)
 
-        waiting, last = asyncio.create_task(broken_off()), asyncio.create_task(take(third, MB))
+        waiting, last = asyncio.create_task(broken_off()), asyncio.create_task(third.take(MB))
         assert not await settled(waiting)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
@@ -97,15 +90,6 @@ async def test_who_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
         first.give_back(0)
         assert await settled(last)
         assert third.held == held(room) == MB
-
-
-async def test_one_record_has_a_bound_of_its_own() -> None:
-    """However empty it is."""
-    room = room_of(10 * MB, of_one=2 * MB)
-    with room.stay() as stay:
-        await take(stay, 2 * MB)
-        with pytest.raises(RecordTooLarge):
-            stay.takes(1)
 
 
 @given(
@@ -125,7 +109,7 @@ def test_whatever_is_taken_everybody_ends_and_the_bound_holds(
         async def read(sizes: list[int]) -> None:
             with room.stay() as stay:
                 for size in sizes:
-                    await take(stay, size)
+                    await stay.take(size)
                     assert held(room) <= most + largest + len(readers) * SMALL_BYTES
                     for _ in range(random.randint(0, 3)):
                         await asyncio.sleep(0)
@@ -161,7 +145,7 @@ def large(megabytes: int) -> Answer:
 @asynccontextmanager
 async def full_world(graph: ScriptedGraph, **settings: object) -> AsyncIterator[World]:
     """One that holds 1 MB, on a clock on which a second is a second."""
-    async with world_of(graph.url, clock=Clock(), max_held_bytes=MB, **settings) as world:
+    async with world_of(graph.url, clock=Clock(), held_bytes=MB, **settings) as world:
         yield world
 
 
@@ -174,7 +158,7 @@ async def test_records_beyond_the_room_are_read_one_after_the_other(graph: Scrip
         async def watch() -> None:
             nonlocal most
             while True:
-                most = max(most, world.sample("graph_held_bytes"))
+                most = max(most, world.sample("held_bytes"))
                 await asyncio.sleep(0)
 
         watching = asyncio.create_task(watch())
@@ -183,8 +167,8 @@ async def test_records_beyond_the_room_are_read_one_after_the_other(graph: Scrip
 
         assert [one.record.id for one in found] == CALLS
         assert 3 * MB < most < 6 * MB + 4 * SMALL_BYTES
-        assert world.sample("graph_held_bytes") == 0
-        assert world.sample("graph_held_back_total") > 0
+        assert world.sample("held_bytes") == 0
+        assert world.sample("held_back_total") > 0
 
 
 async def test_waiting_for_room_is_no_silence_of_graphs(graph: ScriptedGraph) -> None:
@@ -208,4 +192,4 @@ async def test_a_record_beyond_its_own_bound_is_refused(graph: ScriptedGraph) ->
     async with full_world(graph, max_record_bytes=2 * MB) as world:
         with pytest.raises(GraphUnavailable, match=r"graph\.max_record_bytes"):
             await world.fetch(CALLS[0])
-        assert world.sample("graph_held_bytes") == 0
+        assert world.sample("held_bytes") == 0

@@ -40,7 +40,7 @@ async def lister_of(url: str, clock: Clock, secret: str = "x", **settings: Any) 
             ClientSecretTokens(http, ends, clock, metrics),
             graph,
             ["contoso"],
-            Room(graph, metrics),
+            Room(1_000_000, metrics),
             clock,
             metrics,
         )
