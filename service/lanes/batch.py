@@ -20,6 +20,7 @@ from service.lanes.guard import Guard
 from service.lanes.intake import Item
 from service.lanes.ledger import Entry, Ledger, ledger_key
 from service.lanes.looks import Look, Looks
+from service.lanes.outage import OUTAGE
 from service.lanes.policy import Later, Outcome, Publish, Rules, ShapedRecord, Skip, SkipReason
 from service.metrics import Metrics
 from service.notification import Notification
@@ -27,6 +28,11 @@ from service.settings import GUID
 
 # A tenant whose budget of requests is spent for longer than this lets others of its lane go first. Seconds.
 SHORT_WAIT_SECONDS = 1.0
+# What a batch may hold: items that merge into its looks, or need none, take no room of their own. A notice that
+# somebody repeats ten thousand times is then a few looks, not a hundred, and other calls do not wait for them.
+MOST_ITEMS = 2000
+# Of these one notification stands for all of the same call: nothing has been tried, and they wait for the same thing.
+WAITING_ALIKE = (policy.JOINED_FETCH, "tenant_waits", "budget", OUTAGE)
 # While the process holds as many bytes as it may, a lane sees this often what has become of its own. Real seconds.
 LOOK_AGAIN_SECONDS = 0.1
 
@@ -64,6 +70,22 @@ class Batch:
     groups: dict[bytes, Group] = field(default_factory=dict)
     arrived_bytes: int = 0
     """Encoded events that have arrived so far."""
+    waiting: dict[tuple[bytes, int, str | None], list[Notification]] = field(default_factory=dict)
+    """What goes to a retry tier untried, by call, tier and reason."""
+
+    def put(self, key: bytes, outcome: Outcome) -> None:
+        """What was decided without a look."""
+        if isinstance(outcome, Later) and (reason := outcome.notification.reason) in WAITING_ALIKE:
+            self.waiting.setdefault((key, outcome.tier, reason), []).append(outcome.notification)
+        else:
+            self.outcomes.append(outcome)
+
+    def merge_waiting(self) -> None:
+        """One of each call that waits; the copies are done with."""
+        for (_, tier, _), same_call in self.waiting.items():
+            self.outcomes.append(Later(tier, policy.merge(same_call)))
+            self.outcomes.extend([Skip(SkipReason.MERGED)] * (len(same_call) - 1))
+        self.waiting.clear()
 
     def add(self, key: bytes, group: Group) -> None:
         """A call with its look under way."""
@@ -148,15 +170,19 @@ class Assembler:
     async def assemble(self, items: Sequence[Item]) -> tuple[Batch, Sequence[Item]]:
         """A batch with its looks under way, and the items that were not started."""
         batch = self.current = Batch()
+        return batch, await self.extend(batch, items)
+
+    async def extend(self, batch: Batch, items: Sequence[Item]) -> Sequence[Item]:
+        """Puts more into a batch whose looks are under way; gives the items that were not started."""
         try:
             for index, item in enumerate(items):
                 if not await self._place(batch, item):
-                    return batch, items[index:]
+                    return items[index:]
                 batch.handled.append(item)
         except BaseException:
             await self.looks.discard(batch.looks())
             raise
-        return batch, ()
+        return ()
 
     async def _place(self, batch: Batch, item: Item) -> bool:
         """Gives one item its place in the batch; False when the batch ends before it."""
@@ -174,7 +200,7 @@ class Assembler:
             return True
         known = policy.needs_no_fetch(notification, self.entry(notification))
         if (outcome := self._without_look(notification, key, known)) is not None:
-            batch.outcomes.append(outcome)
+            batch.put(key, outcome)
             return True
         if (bound := await self._refused(batch, self.tenants[notification.tenant_id.lower()])) is not None:
             self.metrics.batches_cut.labels(bound).inc()
@@ -271,6 +297,7 @@ class Assembler:
 
         The rest is waited for until `deadline_seconds`; by then each has its result, if only that Graph was silent.
         """
+        batch.merge_waiting()
         late = await self._wait(batch.looks(), patience_seconds)
         late = [look for look in late if look.slot is not None and not self._is_audit(batch, look)]
         keys = {id(group.look): key for key, group in batch.groups.items()}

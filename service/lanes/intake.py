@@ -52,8 +52,11 @@ class Intake:
         }
         self._under_way: list[Item] = []
 
-    async def take(self, room: int) -> list[Item]:
-        """Up to `room` items that may be worked on now, in order for each partition; empty when there are none."""
+    async def take(self, room: int, *, more: bool = False) -> list[Item]:
+        """Up to `room` items that may be worked on now, in order for each partition; empty when there are none.
+
+        `more`: beside what was taken before and is not handled yet.
+        """
         await self._fill(self._live, room)
         await self._fill(self._backfill, room)
         for retry in self._retries:
@@ -65,11 +68,12 @@ class Intake:
         )
         lists = [self._pop(self._live, live), self._pop(self._backfill, backfill)]
         for retry, count in zip(self._retries, due, strict=True):
-            taken = self._pop(retry, min(count, retries))
-            retries -= len(taken)
-            lists.append(taken)
-        self._under_way = interleave(lists)
-        return self._under_way
+            popped = self._pop(retry, min(count, retries))
+            retries -= len(popped)
+            lists.append(popped)
+        taken = interleave(lists)
+        self._under_way = [*self._under_way, *taken] if more else taken
+        return taken
 
     def handled(self) -> None:
         """What was taken and not given back is done."""

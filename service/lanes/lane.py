@@ -30,7 +30,7 @@ from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
 from service.lanes.accounts import Accounts
-from service.lanes.batch import Assembler, Audits, Batch, Gates, Held
+from service.lanes.batch import MOST_ITEMS, Assembler, Audits, Batch, Gates, Held
 from service.lanes.beside import Beside, Ended, Found, found_by
 from service.lanes.guard import Guard
 from service.lanes.inbox import Notices, Report, tally
@@ -227,17 +227,27 @@ class Lane:
         """One batch, from the items to its committed transaction."""
         self._busy = True
         batch, not_started = await assembler.assemble(items)
-        intake.give_back(not_started)
-        if not batch.handled:
-            return
         settings = self._ports.settings
         try:
+            room = settings.lanes.batch_notifications
+            while not not_started and len(items) == room and (room := self._room_left(batch)) > 0:
+                items = await intake.take(room, more=True)
+                not_started = await assembler.extend(batch, items)
+            intake.give_back(not_started)
+            if not batch.handled:
+                return
             await assembler.finish(batch, settings.lanes.patience_seconds, settings.graph.record_deadline_seconds)
             await self._publish(publisher, batch)
             intake.handled()
         finally:
             assembler.current = Batch()
             await self._ports.looks.discard(batch.looks())
+
+    def _room_left(self, batch: Batch) -> int:
+        """How many items more may go into the batch: what needed no look of its own has taken no room."""
+        if self._trouble.is_apart:
+            return 0
+        return min(self._ports.settings.lanes.batch_notifications - len(batch.groups), MOST_ITEMS - len(batch.handled))
 
     async def _publish(self, publisher: Publisher, batch: Batch) -> None:
         if self._ports.guard.refuses:

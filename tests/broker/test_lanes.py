@@ -15,6 +15,7 @@ from service.notification import Notification
 from service.settings import Kafka, Lanes, Retry
 from tests.broker.lane_bench import (
     PARTITIONS,
+    Bench,
     ScriptedGraph,
     bench,
     call_id,
@@ -334,6 +335,58 @@ async def test_a_record_beside_that_fills_the_bounds_does_not_stop_its_lane(kafk
         await eventually(lambda: _published(lanes, 7), "all are published")
 
         assert lanes.metrics.bytes_in_flight._value.get() == 0
+
+
+async def _put_copies(lanes: Bench, name: str, count: int) -> None:
+    """All at once, as somebody who repeats a notice does."""
+    one = notice(name)
+    place, value = partition_of(one.key, PARTITIONS), msgspec.json.encode(one)
+    sent = [await lanes.producer.send(lanes.topics.notifications, value, one.key, place) for _ in range(count)]
+    await asyncio.gather(*sent)
+
+
+def _neighbour(name: str) -> str:
+    """Another call of the same lane."""
+    lane = partition_of(notice(name).key, PARTITIONS)
+    return next(other for other in map(str, range(100)) if partition_of(notice(other).key, PARTITIONS) == lane)
+
+
+async def test_a_notice_repeated_thousands_of_times_is_a_few_looks(kafka: str, prefix: str) -> None:
+    """And the next call of its lane does not wait until each hundred of them has had one."""
+    copies, other = 6000, _neighbour("same")
+    async with bench(settings_for(kafka, prefix, retry=Retry(delays=("1s", "100s")))) as lanes:
+        lanes.graph.say("same", shaped("same", 1))
+        lanes.graph.say(other, shaped(other, 1))
+        await _put_copies(lanes, "same", copies)
+        await lanes.put(notice(other))
+        await eventually(lambda: _published(lanes, 2), "both are published")
+        await eventually(lambda: _skipped(lanes, "merged", copies - 100), "nearly all were merged")
+
+        assert lanes.graph.looks_at("same") < copies / 100 / 2
+        assert len(await lanes.read(lanes.topics.calls)) == 2
+
+
+async def test_copies_that_come_while_the_record_is_fetched_wait_as_one(kafka: str, prefix: str) -> None:
+    """Not one record in a retry topic for each of them; and what they announced is looked for once more."""
+    release, copies = asyncio.Event(), 3000
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        await release.wait()
+        return shaped("slow", 1)
+
+    settings = settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.2), retry=Retry(delays=("2s", "100s")))
+    async with bench(settings) as lanes:
+        lanes.graph.say("slow", slow, shaped("slow", 2))
+        await lanes.put(notice("slow"))
+        await eventually(lambda: _retried(lanes, "long_fetch", 1), "it goes on beside the batches")
+        await _put_copies(lanes, "slow", copies)
+        await eventually(lambda: _skipped(lanes, "merged", copies - 100), "nearly all were merged")
+        joined = lanes.metrics.retried.labels("joined_fetch")._value.get()
+        release.set()
+        await eventually(lambda: _published(lanes, 2), "the version they announced is published too")
+
+        assert 1 <= joined < copies / 100 / 2
+        assert await lanes.versions() == [(call_id("slow"), 1), (call_id("slow"), 2)]
 
 
 async def test_foreign_records_in_the_ledger_stop_nobody(kafka: str, prefix: str) -> None:
