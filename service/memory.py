@@ -1,4 +1,4 @@
-"""How this process collects garbage.
+"""How this process collects garbage, and gives memory back.
 
 Decoded records and events are structs that cannot be part of a cycle, so reference counting frees them; what the
 collector walks in vain is the program itself and whatever is in flight. A full collection then costs some 100 ms in
@@ -11,6 +11,10 @@ import gc
 YOUNG = 50_000
 # So many of those before the next generation is looked at (Python's default: 10).
 OLDER = 20
+# mallopt's parameters (malloc.h), and what they are set to: blocks above this are given back alone, the heap's end when
+# so much of it is free; threads share two heaps.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+MALLOC = ((M_MMAP_THRESHOLD, 512 * 1024), (M_TRIM_THRESHOLD, 2 * 1024 * 1024), (M_ARENA_MAX, 2))
 
 
 def settle() -> None:
@@ -18,3 +22,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, OLDER, OLDER)
+    with suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in MALLOC:
+            mallopt(parameter, value)
