@@ -3,16 +3,22 @@
 Decoded records and events are structs that cannot be part of a cycle, so reference counting frees them; what the
 collector walks in vain is the program itself and whatever is in flight. A full collection then costs some 100 ms in
 which no heartbeat is sent and no notification answered (bench/, docs/benchmark.md).
+
+What is freed goes back to the system: glibc raises its thresholds each time a large block is freed, up to 32 MB, and
+from then on what a meeting of thousands needed for a minute stays with the process, in pieces. Thresholds that are set
+are not raised (mallopt(3)).
 """
 
+import ctypes
 import gc
+from contextlib import suppress
 
 # Allocations between two looks at the youngest objects (Python's default: 700): an L record makes some 20,000.
 YOUNG = 50_000
 # So many of those before the next generation is looked at (Python's default: 10).
 OLDER = 20
-# mallopt's parameters (malloc.h), and what they are set to: blocks above this are given back alone, the heap's end when
-# so much of it is free; threads share two heaps.
+# mallopt's parameters (malloc.h), and what they are set to: larger blocks are given back one by one, the heap's end
+# when so much of it is free; all threads share two heaps.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MALLOC = ((M_MMAP_THRESHOLD, 512 * 1024), (M_TRIM_THRESHOLD, 2 * 1024 * 1024), (M_ARENA_MAX, 2))
 
@@ -22,7 +28,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, OLDER, OLDER)
-    with suppress(AttributeError):  # another C library
+    with suppress(AttributeError):  # another C library than glibc
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in MALLOC:
             mallopt(parameter, value)
