@@ -45,6 +45,11 @@ class Progress:
         """Whether it waits until the process holds less: it is not Graph that is silent."""
         return self.stay is not None and self.stay.is_waiting
 
+    def let_go(self) -> None:
+        """Nothing is left of the record, nor of what was made of it: another large one may be read."""
+        if self.stay is not None:
+            self.stay.end()
+
     async def take(self, size: int) -> None:
         """Counts bytes that are made of the record, when there is room for them."""
         if self.stay is not None:
@@ -104,7 +109,8 @@ class GraphClient:
     ) -> AsyncIterator[Fetched]:
         """The record's current version with every session, segment and participant.
 
-        Its bytes count as held until the block is left: let it go there. Raises RecordNotFound, TenantMustWait,
+        Its bytes count as held until the block is left: let it go there, and say `progress.let_go()` when what was made
+        of it is gone, too. Raises RecordNotFound, TenantMustWait,
         GraphUnavailable (RecordChanged when versions kept changing) and NotACallRecord. Cancelling it at any point
         leaves nothing behind.
         """

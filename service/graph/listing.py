@@ -144,6 +144,7 @@ class Lister:
             while True:
                 # What a page holds of its body is a few ids; whoever takes it may be slow.
                 stay.give_back(0)
+                stay.end()
                 yield page
                 if page.link is None:
                     return

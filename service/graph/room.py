@@ -2,7 +2,7 @@
 
 Whoever would pass the bound waits where it is, its connection unread, so that memory does not follow the number and
 size of records. Two rules keep that from standing still: small holders always pass, and of those that wait the first
-may go on, alone, up to the bound of one record.
+may go on, alone, up to the bound of one record; the next may when what was made of that one has been let go.
 """
 
 import asyncio
@@ -29,14 +29,24 @@ class Room:
 
     @contextmanager
     def stay(self, resumed: Callable[[], None] = lambda: None) -> Iterator["Stay"]:
-        """A holder, until the block is left. `resumed` is called each time it had to wait and goes on."""
+        """A holder, until the block is left. `resumed` is called each time it had to wait and goes on.
+
+        What was made of its bytes may outlive the block, counted by whoever holds it; `Stay.end` says when that is
+        gone. A block that is left by an exception has made nothing.
+        """
         stay = Stay(self, resumed)
         try:
             yield stay
+        except BaseException:
+            stay.end()
+            raise
         finally:
             stay.give_back(0)
-            if self._first is stay:
-                self._first = None
+
+    def ended(self, stay: "Stay") -> None:
+        """Nothing is left of the holder: if it was the one that might go on, another may."""
+        if self._first is stay:
+            self._first = None
             self._admit()
 
     def has_room(self, stay: "Stay", size: int) -> bool:
@@ -110,6 +120,10 @@ class Stay:
         finally:
             self.is_waiting = False
             self._resumed()
+
+    def end(self) -> None:
+        """Nothing is left of what was made of the bytes. Saying it twice is harmless."""
+        self._room.ended(self)
 
     def add(self, size: int) -> None:
         """Counts bytes as held."""

@@ -299,23 +299,32 @@ class Assembler:
         """
         batch.merge_waiting()
         late = await self._wait(batch.looks(), patience_seconds)
-        late = [look for look in late if look.slot is not None and not self._is_audit(batch, look)]
+        self._send_beside(batch, [look for look in late if look.slot is not None and not self._is_audit(batch, look)])
+        # What waits until less is held may be waiting for this very batch to be published.
+        await self._give_up(batch, [look for look in late if look.progress.is_held_back])
+        await self._give_up(batch, await self._wait(batch.looks(), deadline_seconds - patience_seconds))
+        for group in batch.groups.values():
+            batch.outcomes.append(self._judge(group, group.look.result()))
+        merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
+        batch.outcomes.extend([Skip(SkipReason.MERGED)] * merged)
+
+    def _send_beside(self, batch: Batch, late: Sequence[Look]) -> None:
+        """As many as there is room for beside; first those that are going on."""
         keys = {id(group.look): key for key, group in batch.groups.items()}
+        late = sorted(late, key=lambda look: look.progress.is_held_back)
         for look in late[: max(0, self.beside.most - len(self.beside.looks))]:
             look.go_beside()
             key = keys[id(look)]
             self.beside.looks[key] = look
             batch.outcomes.append(self._goes_beside(batch.groups.pop(key), look))
-        await self._wait(batch.looks(), deadline_seconds - patience_seconds)
+
+    async def _give_up(self, batch: Batch, late: Sequence[Look]) -> None:
+        """Breaks off those of the batch's looks; each is looked at again later."""
         for key, group in list(batch.groups.items()):
-            if not group.look.task.done():
+            if group.look in late:
                 del batch.groups[key]
                 batch.outcomes.append(self._not_in_time(group))
                 await self.looks.discard([group.look])
-        for group in batch.groups.values():
-            batch.outcomes.append(self._judge(group, group.look.result()))
-        merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
-        batch.outcomes.extend([Skip(SkipReason.MERGED)] * merged)
 
     def _not_in_time(self, group: Group) -> Outcome:
         """A failed attempt if Graph was asked and silent; none if it waited for its slot, for room, the budget."""

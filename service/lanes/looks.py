@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -175,10 +176,11 @@ class Looks:
         for look in looks:
             look.task.cancel()
             # Not after an await: whoever discards may be cancelled there, and the bytes would be held for ever.
-            look.task.add_done_callback(self._give_back)
+            look.task.add_done_callback(partial(self._give_back, look))
         if looks:
             await asyncio.wait({look.task for look in looks})
 
-    def _give_back(self, task: "asyncio.Task[ShapedRecord | CallstreamError]") -> None:
+    def _give_back(self, look: Look, task: "asyncio.Task[ShapedRecord | CallstreamError]") -> None:
+        look.progress.let_go()
         if not task.cancelled() and task.exception() is None and isinstance(result := task.result(), ShapedRecord):
             self.in_flight.add(-result.size_bytes)

@@ -86,6 +86,7 @@ class Bench:
     metrics: Metrics
     producer: AIOKafkaProducer
     worker: Worker
+    room: Room
 
     async def put(self, *notifications: Notification, topic: str | None = None, partition: int | None = None) -> None:
         """Appends notifications as the receiver does, or to another topic or partition."""
@@ -184,4 +185,4 @@ async def bench(
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all")
     room = Room(settings.lanes.held_bytes, metrics)
     async with producer, Worker(settings, topics, graph, gates, room, clock, metrics) as worker:
-        yield Bench(settings, topics, graph, metrics, producer, worker)
+        yield Bench(settings, topics, graph, metrics, producer, worker, room)

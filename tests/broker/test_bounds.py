@@ -7,9 +7,10 @@ from prometheus_client import Gauge
 
 from service.errors import RecordNotFound
 from service.graph.client import Progress
+from service.kafka.topics import partition_of
 from service.lanes.policy import ShapedRecord
 from service.settings import Lanes, Retry
-from tests.broker.lane_bench import Bench, bench, eventually, notice, settings_for, shaped
+from tests.broker.lane_bench import PARTITIONS, Bench, bench, eventually, notice, settings_for, shaped
 
 CALLS = 30
 
@@ -74,6 +75,11 @@ async def test_a_batch_ends_when_enough_bytes_are_held(kafka: str, prefix: str, 
     assert cut > 0
 
 
+def _of_one_lane(count: int) -> list[str]:
+    """Calls whose notifications pass the same lane."""
+    return [name for name in map(str, range(100)) if partition_of(notice(name).key, PARTITIONS) == 0][:count]
+
+
 async def _waiting(lanes: Bench) -> bool:
     return value(lanes.metrics.fetches_waiting) > 0
 
@@ -81,6 +87,40 @@ async def _waiting(lanes: Bench) -> bool:
 async def _is_empty(lanes: Bench) -> bool:
     gauges = (lanes.metrics.bytes_in_flight, lanes.metrics.lane_bytes, lanes.metrics.fetches_in_flight)
     return [value(gauge) for gauge in gauges] == [0, 0, 0]
+
+
+async def test_records_that_wait_for_room_hold_up_nobody(kafka: str, prefix: str) -> None:
+    """Three large ones of a lane, one after the other; the small one beside them does not wait for any."""
+    gate, size = asyncio.Event(), 1_000_000
+    tight = Lanes(patience_seconds=0.3, beside_fetches=2, held_bytes=size)
+    *large, small = _of_one_lane(4)
+    async with bench(settings_for(kafka, prefix, lanes=tight)) as lanes:
+
+        def taking(name: str) -> object:
+            async def answer(progress: Progress) -> ShapedRecord:
+                with lanes.room.stay() as stay:
+                    progress.stay = stay
+                    await progress.take(size)
+                    await progress.take(size)
+                    await gate.wait()
+                    return shaped(name, 1)
+
+            return answer
+
+        for name in large:
+            lanes.graph.say(name, taking(name))
+        lanes.graph.say(small, shaped(small, 1))
+        await lanes.put(*[notice(name) for name in (*large, small)])
+        await eventually(lambda: _published(lanes, 1), "the small one is published")
+        waited = lanes.metrics.held_back._value.get()
+        gate.set()
+        await eventually(lambda: _published(lanes, 4), "the large ones are published, one after the other")
+        attempts = lanes.metrics.retried.labels("graph_unavailable")._value.get()
+        await eventually(lambda: _is_empty(lanes), "nothing is held any more")
+
+    assert waited > 0
+    assert attempts == 0, "that they had to wait was not their failure"
+    assert value(lanes.metrics.held_bytes) == 0
 
 
 async def test_retries_beyond_the_buffer_wait_in_kafka(kafka: str, prefix: str) -> None:

@@ -191,7 +191,8 @@ class World:
             assert fetched.kept is not None
             archived = packed(fetched.kept, HiddenDocument(OPEN, tenant.id))
             assert decode_record(unpacked(archived))[0] == fetched.record
-            return fetched
+        self.progress.let_go()
+        return fetched
 
     def outcomes(self, call: str) -> dict[str, int]:
         """How often each outcome of a call was counted."""

@@ -38,8 +38,8 @@ async def settled(task: "asyncio.Task[None]") -> bool:
     return task.done()
 
 
-async def test_who_finds_it_full_waits_until_another_leaves() -> None:
-    """The first of those that wait goes on alone; the second when there is room again."""
+async def test_of_those_that_find_it_full_one_goes_on() -> None:
+    """Alone: the next when there is room again, or when nothing is left of what was made of that one."""
     room = room_of(MB)
     with room.stay() as full, room.stay() as first, room.stay() as second:
         await full.take(MB)
@@ -49,12 +49,39 @@ async def test_who_finds_it_full_waits_until_another_leaves() -> None:
         assert second.is_waiting
         assert held(room) == 2 * MB
 
-        full.give_back(0)
-        assert not await settled(waiting), "what the one who may go on holds fills it"
-        first.give_back(0)
+        first.end()
         assert await settled(waiting)
         assert not second.is_waiting
-    assert held(room) == 0
+        third = asyncio.create_task(first.take(MB))
+        assert not await settled(third), "now the second is the one that may go on"
+        full.give_back(0)
+        assert not await settled(third), "what the two others hold fills it"
+        second.end()
+        assert await settled(third)
+
+
+async def test_what_is_made_of_a_record_counts_until_it_is_gone() -> None:
+    """The one that may go on keeps others waiting while its events are not published; one that failed does not."""
+    room = room_of(MB)
+    with room.stay() as full, room.stay() as second:
+        await full.take(MB)
+        with room.stay() as first:
+            await first.take(MB)
+        room.count(2 * MB)  # its events, as the lanes count them
+        full.give_back(0)
+        waiting = asyncio.create_task(second.take(MB))
+        assert not await settled(waiting)
+        first.end()
+        assert await settled(waiting)
+        room.count(-2 * MB)
+        second.give_back(0)
+        second.end()
+        with suppress(ValueError), room.stay() as failing:
+            await full.take(MB)
+            await failing.take(MB)
+            raise ValueError
+        last = asyncio.create_task(full.take(MB))
+        assert await settled(last)
 
 
 async def test_small_records_never_wait_for_large_ones() -> None:
@@ -113,6 +140,7 @@ def test_whatever_is_taken_everybody_ends_and_the_bound_holds(
                     assert held(room) <= most + largest + len(readers) * SMALL_BYTES
                     for _ in range(random.randint(0, 3)):
                         await asyncio.sleep(0)
+            stay.end()
 
         async with asyncio.timeout(10):
             await asyncio.gather(*map(read, readers))
@@ -161,11 +189,18 @@ async def test_records_beyond_the_room_are_read_one_after_the_other(graph: Scrip
                 most = max(most, world.sample("held_bytes"))
                 await asyncio.sleep(0)
 
+        async def read(call_id: str) -> str | None:
+            progress = Progress()
+            async with world.client.fetched("contoso", TENANT, call_id, progress) as fetched:
+                found = fetched.record.id
+            progress.let_go()
+            return found
+
         watching = asyncio.create_task(watch())
-        found = await asyncio.gather(*(world.fetch(call_id) for call_id in CALLS))
+        found = await asyncio.gather(*(read(call_id) for call_id in CALLS))
         watching.cancel()
 
-        assert [one.record.id for one in found] == CALLS
+        assert found == CALLS
         assert 3 * MB < most < 6 * MB + 4 * SMALL_BYTES
         assert world.sample("held_bytes") == 0
         assert world.sample("held_back_total") > 0
@@ -175,13 +210,14 @@ async def test_waiting_for_room_is_no_silence_of_graphs(graph: ScriptedGraph) ->
     """A request may wait longer than its time-out, and is not made again for it."""
     graph.script("record", large(2))
     async with full_world(graph, request_timeout_seconds=1.0) as world:
-        async with world.client.fetched("contoso", TENANT, CALLS[0], Progress()):
+        async with world.client.fetched("contoso", TENANT, CALLS[0], first := Progress()):
             waiting = asyncio.create_task(world.fetch(CALLS[1]))
             await graph.until_seen(2, "record")
             # Longer than the request's time-out: that this passes is what is tested.
             await asyncio.sleep(1.5)
             assert not waiting.done()
             assert world.progress.is_held_back
+        first.let_go()
         assert (await waiting).record.id == CALLS[1]
         assert world.outcomes("record") == {"ok": 2}
 
