@@ -121,7 +121,7 @@ class Lanes(Group, frozen=True):
     """How a lane takes and publishes work."""
 
     batch_notifications: Count = 100
-    """Most notifications in one transaction."""
+    """Most records looked at in one transaction; notifications that merge, or need no look, come on top."""
     batch_bytes: Count = 8 * 1024 * 1024
     """A batch starts no further fetch once its events are this large, uncompressed."""
     gather_milliseconds: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 20
