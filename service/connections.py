@@ -24,6 +24,7 @@ SERVER = "callstream"
 UNREAD_SECONDS = 10.0
 # Answers that are not taken wait here, outside the process: more of them than one, and not the system's megabytes.
 SEND_BUFFER_BYTES = 64 * 1024
+ENDING = 0.1  # of the time to close in: what is left for a handler that was told to end
 Refused = Callable[[str], None]
 """Told the label of each refusal that no handler sees: `not_http`, `unfinished`, `unread`, `busy`, `connections`."""
 
@@ -145,6 +146,19 @@ class Connection(RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._heads.answered(self._messages)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Lets the request in flight finish. aiohttp takes `timeout` twice, for the handler and then for its end."""
+        task = self._task_handler
+        try:
+            async with asyncio.timeout(timeout):
+                await super().shutdown(timeout and timeout * (1 - ENDING))
+        except TimeoutError:
+            if task is not None:
+                task.cancel()
+            self.force_close()
+        if self._wire is not None and self._unread is not None:
+            self._wire.abort()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """A body that is refused after its answer is nothing to tell."""

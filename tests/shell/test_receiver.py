@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from service import receiver
 from service.clock import Clock
 from service.errors import UserError
 from service.metrics import REFUSED, Metrics
@@ -516,6 +517,54 @@ async def test_peer_that_does_not_take_its_answers_is_closed() -> None:
 async def _send_without_end(loop: asyncio.AbstractEventLoop, peer: socket.socket, request: bytes) -> None:
     while True:
         await loop.sock_sendall(peer, request)
+
+
+async def test_request_that_never_ends_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up when the time to drain is over; what was in it was not stored, and Graph repeats it."""
+    monkeypatch.setattr(receiver, "DRAIN_SECONDS", 0.2)
+    async with open_receiver() as running:
+        running.shelf.gate = asyncio.Event()
+        waiting = asyncio.create_task(running.post({"value": [item()]}))
+        await running.shelf.entered.wait()
+
+    with pytest.raises(aiohttp.ClientError):
+        await waiting
+    assert running.count("notifications_refused", reason="not_stored") == 1
+
+
+async def test_silent_connections_give_way() -> None:
+    """Any number of slow or silent peers: one that has something to say is served, and they are counted."""
+    starts = [b"", b"POST /notifications HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST /lifecycle HTTP/1.1\r\n"] * 10
+    drip = b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    async with open_receiver(max_connections=3) as running:
+        held = [await asyncio.open_connection("127.0.0.1", running.site.port) for _ in starts]
+        for (_, writer), start in zip(held, starts, strict=True):
+            writer.write(start or drip)
+        assert (await running.post({"value": [item()]}))[0] == 202
+        assert running.count("receiver_rejected", reason="connections") >= len(starts) - 3
+        assert running.value("receiver_connections") <= 3
+        for _, writer in held:
+            writer.close()
+
+        assert len(running.shelf.notifications) == 1
+
+
+async def test_connections_that_wait_for_an_answer_are_kept_and_others_turned_away() -> None:
+    """A flood takes a bounded number of sockets, and costs no request that has arrived its answer."""
+    async with open_receiver(max_connections=2) as running:
+        running.shelf.gate = asyncio.Event()
+        waiting = [asyncio.create_task(running.post({"value": [item()]})) for _ in range(2)]
+        await running.shelf.entered.wait()
+
+        async def is_full() -> bool:
+            return (await running.raw(b"")).startswith(b"HTTP/1.1 503 ")
+
+        await until(is_full)
+        assert running.count("receiver_rejected", reason="connections") >= 1
+        running.shelf.gate.set()
+
+        assert [status for status, _ in await asyncio.gather(*waiting)] == [202, 202]
+        assert (await running.post({"value": []}))[0] == 202
 
 
 @pytest.mark.parametrize(
