@@ -28,6 +28,7 @@ REJECTED = (
     "method",
     "not_http",
     "unfinished",
+    "unread",
     "connections",
     "not_stored",
     "internal",
@@ -116,6 +117,10 @@ class Metrics:
         self.handshakes = self._counter("receiver_handshakes_total", "Validation handshakes answered.")
         self.receiver_connections = self._gauge(
             "receiver_connections", "Open connections of the public site; `receiver.max_connections` is the most."
+        )
+        self.receiver_heads = self._gauge(
+            "receiver_head_bytes",
+            "Request lines and headers not answered yet; `receiver.max_head_bytes` is the most for large ones.",
         )
         self.receiver_held = self._gauge(
             "receiver_held_bytes",

@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import Gauge
 
 from service.clock import Clock, iso
-from service.connections import SERVER, Connection
+from service.connections import SERVER, UNREAD_SECONDS, Connection
 from service.errors import CallstreamError
 from service.judged import Judged, log_refused
 from service.logs import RateLimit
@@ -65,6 +65,7 @@ async def receiver_site(
     metrics: Metrics,
     clock: Clock,
     idle_seconds: float = IDLE_SECONDS,
+    unread_seconds: float = UNREAD_SECONDS,
 ) -> AsyncIterator[Site]:
     """The open public site. Leaving the block stops accepting, then lets requests in flight finish (`DRAIN_SECONDS`).
 
@@ -78,9 +79,12 @@ async def receiver_site(
         "receiver",
         max_connections=settings.max_connections,
         drain_seconds=DRAIN_SECONDS,
+        max_head_bytes=settings.max_head_bytes,
         idle_seconds=idle_seconds,
+        unread_seconds=unread_seconds,
         refused=app[_RECEIVER].count_rejected,
         shown=metrics.receiver_connections.set_function,
+        shown_heads=metrics.receiver_heads.set_function,
     ) as site:
         log.info("receiver is open", host=site.host, port=site.port, public_url=settings.public_url)
         yield site
@@ -221,7 +225,6 @@ class _Receiver:
     @web.middleware
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Every error becomes one JSON sentence; nothing of what went wrong inside shows."""
-        _connection(request).understood()
         try:
             return await handler(request)
         except Rejected as exc:
@@ -240,12 +243,11 @@ class _Receiver:
         finally:
             _connection(request).awaits()
 
-    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+    async def prepare(self, _: web.Request, response: web.StreamResponse) -> None:
         """The last word on every answer. The default `Server` names the versions of Python and aiohttp."""
         response.headers["Server"] = SERVER
         if isinstance(response, web.HTTPException):
             # Raised before the middleware, by an `Expect` that nobody knows; its text is what the client sent.
-            _connection(request).understood()
             self.count_rejected("not_http")
             response.text = "The request cannot be understood."
 

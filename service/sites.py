@@ -3,7 +3,8 @@
 What holds a connection is bounded: a connection whose next headers are not complete within `IDLE_SECONDS` is closed
 (aiohttp's keep-alive timer runs from the connection's first moment), a body nobody wants is read for
 `LINGERING_SECONDS` at most, and there are never more than `max_connections`: whoever has kept us waiting longest goes
-(`connections.py`), or the new one is turned away, so a flood takes no memory.
+(`connections.py`), or the new one is turned away, so a flood takes no memory. Heads are bounded one by one and together
+(`heads.py`), and whoever does not take an answer within `UNREAD_SECONDS` is closed.
 """
 
 import asyncio
@@ -14,14 +15,15 @@ from typing import Any
 
 from aiohttp import web
 
-from service.connections import Connection, Connections, Refused
+from service.connections import UNREAD_SECONDS, Connection, Connections, Refused
 from service.errors import UserError
+from service.heads import MOST_BYTES, Heads
 
 IDLE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0
-# Graph's handshake token has no documented length, and it stands in the request line.
-LONGEST_LINE_BYTES = 16 * 1024
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+Shown = Callable[[Callable[[], float]], object]
+"""Gets a function that a gauge asks."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,31 @@ async def open_site(
     *,
     max_connections: int,
     drain_seconds: float,
+    max_head_bytes: int = MOST_BYTES,
     idle_seconds: float = IDLE_SECONDS,
+    unread_seconds: float = UNREAD_SECONDS,
     refused: Refused = lambda _: None,
-    shown: Callable[[Callable[[], float]], object] = lambda _: None,
+    shown: Shown = lambda _: None,
+    shown_heads: Shown = lambda _: None,
 ) -> AsyncIterator[Site]:
     """Serves `app` until the block ends; requests in flight then have `drain_seconds` to finish.
 
     `setting` is the group whose `host` and `port` these are; `refused` is told of what no handler of `app` sees;
-    `shown` gets the function that counts the open connections. Raises `UserError` when the port cannot be had.
+    `shown` gets the function that counts the open connections, `shown_heads` the one for the bytes of
+    their heads. Raises `UserError` when the port cannot be had.
     """
     options: dict[str, Any] = {
         "access_log": None,
         "keepalive_timeout": idle_seconds,
         "lingering_time": LINGERING_SECONDS,
-        "max_line_size": LONGEST_LINE_BYTES,
-        "auto_decompress": False,
+        "unread_seconds": unread_seconds,
     }
     runner = web.AppRunner(app, shutdown_timeout=drain_seconds)
     await runner.setup()
-    connections = Connections(max_connections, refused)
+    heads = Heads(max_head_bytes)
+    connections = Connections(max_connections, refused, heads)
     shown(lambda: float(len(connections)))
+    shown_heads(lambda: float(heads.held_bytes))
 
     def connect() -> asyncio.BaseProtocol:
         if runner.server is None or not connections.make_room():

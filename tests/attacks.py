@@ -171,6 +171,14 @@ MEANING = (
         "too_many",
         (413,),
     ),
+    *(
+        Attack(f"a genuine notice hidden by a later {name}", post(f"Content-Length: {len(body)}", body=body), reason)
+        for name, body, reason in (
+            ("value", BODY[:-1] + b',"value":[]}', "not_a_collection"),
+            ("value in escapes", BODY[:-1] + b',"v\\u0061lue":[]}', "not_a_collection"),
+            ("100 names", BODY[:-1] + b',"a\\"":0' * 100 + b"}", "not_a_collection"),
+        )
+    ),
     Attack(
         "a name that stands 10,000 times",
         post("Content-Length: 110012", body=b'{"value":0,' + b'"value":0,' * 11_000 + b"}"),

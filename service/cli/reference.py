@@ -99,6 +99,7 @@ TODO = {
     "(docs/security.md). Others: strangers, probes, or a proxy in between; rare is normal.",
     "receiver_handshakes": "Nothing; two for each subscription that is created.",
     "receiver_connections": "At the bound: a flood; `receiver_rejected` with `connections` counts who gave way.",
+    "receiver_head_bytes": "At the bound: large headers are answered 503, `receiver_rejected` with `busy` counts them.",
     "receiver_held_bytes": "At the bound: large POSTs are answered 503, `receiver_rejected` with `busy` counts them.",
     "receiver_storing": "Growing: Kafka is slow. At most `receiver.store_timeout_seconds` each, then 503.",
     "in_flight_lane_bytes": "At the bound: batches of large records; `batches_cut` with `batch_bytes` counts them.",

@@ -37,6 +37,8 @@ class Receiver(Group, frozen=True):
     """Open connections; above it the one that has kept us waiting longest gives way."""
     max_held_bytes: Count = 64 * 1024 * 1024
     """Bodies of all POSTs that are not answered yet; above it those over 64 KiB are answered 503. One always fits."""
+    max_head_bytes: Count = 16 * 1024 * 1024
+    """Request lines and headers of all requests not answered yet; above it those over 8 KiB are answered 503."""
     read_timeout_seconds: Positive = 10.0
     """How long a request's body may take to arrive."""
     store_timeout_seconds: Positive = 2.0

@@ -307,6 +307,68 @@ def test_body_that_is_no_collection_is_told_apart(body: bytes, kind: str) -> Non
     assert kind in REJECTED
 
 
+@pytest.mark.parametrize("name", ["value", "v\\u0061lue", "\\u0076\\u0061\\u006c\\u0075\\u0065"])
+@pytest.mark.parametrize("other", ["[]", "null", json.dumps([item()])])
+def test_value_that_stands_twice_is_no_collection(name: str, other: str) -> None:
+    """Whichever of the two were taken, the other would vanish uncounted."""
+    genuine = json.dumps([item()])
+    for first, second in ((genuine, other), (other, genuine)):
+        body = f'{{"value":{first},"more":{{"value":1}}, "{name}" : {second}}}'.encode()
+        with pytest.raises(NotACollection) as caught:
+            decode_collection(body)
+
+        assert caught.value.kind == "not_a_collection"
+
+
+@pytest.mark.parametrize("name", ["tenantId", "clientState", "resource"])
+def test_of_two_names_in_an_item_the_last_is_judged_and_used(name: str) -> None:
+    """What is judged is what is stored, so the other is nothing."""
+    good = json.dumps(item())
+    last_is_good = judge(msgspec.Raw(f'{{"{name}":"forged",{good[1:]}'.encode()), GATEKEEPER, NOW)
+    last_is_bad = judge(msgspec.Raw(f'{good[:-1]},"{name}":"forged"}}'.encode()), GATEKEEPER, NOW)
+
+    assert last_is_good == judge(msgspec.Raw(good.encode()), GATEKEEPER, NOW)
+    assert isinstance(last_is_bad, Refused)
+
+
+def test_value_may_stand_elsewhere_too() -> None:
+    """Only the collection's own names must differ."""
+    body = json.dumps({"a\\": '"value"', "value": [{"value": 1, "x": "value"}], "more": {"value": []}}).encode()
+
+    assert [bytes(raw) for raw in decode_collection(body)] == [b'{"value": 1, "x": "value"}']
+
+
+@pytest.mark.parametrize(
+    "half",
+    ["\\ud800", "\\uDFFF", "\\udc00\\ud800", "\\ud83d\\ude00\\ud83d", "\\\\\\ud800", "\\udbff\\n", "\\ud800\\u0041"],
+)
+def test_half_a_surrogate_pair_costs_no_neighbour(half: str) -> None:
+    """It is no text: what decides with it is refused, and elsewhere it decides nothing."""
+    odd = [item(clientState="@"), item(tenantId="@"), item(resource="@"), item(changeType="@"), {"@": 1}]
+    body = json.dumps({"value": [item(), *odd, item()]}).replace("@", half, 1000).encode()
+    verdicts = [judge(raw, GATEKEEPER, NOW) for raw in decode_collection(body)]
+
+    first, *others, last = verdicts
+    assert isinstance(first, Notification)
+    assert first == last
+    assert [other.reason for other in others if isinstance(other, Refused)] == [
+        "client_state",
+        "tenant",
+        "resource",
+        "tenant",
+    ]
+    [beside] = [other for other in others if isinstance(other, Notification)]
+    assert beside.change_type is None
+
+
+@pytest.mark.parametrize("text", ["\\\\ud800", "\\ud83d\\ude00"])
+def test_what_only_looks_like_half_a_pair_stays(text: str) -> None:
+    """A backslash that is text, and a whole pair."""
+    body = json.dumps({"value": ["@", "#"]}).replace("@", text).replace("#", "\\udc00").encode()
+
+    assert json.loads(bytes(decode_collection(body)[0])) == json.loads(f'"{text}"')
+
+
 def test_empty_collection_holds_nothing() -> None:
     """It is no error: nothing was sent, nothing is lost."""
     assert decode_collection(b'{"value": [], "validationTokens": null, "more": 1}') == []

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from service import receiver
 from service.clock import Clock
 from service.errors import UserError
 from service.metrics import REFUSED, Metrics
@@ -31,6 +33,7 @@ SUBSCRIPTION = "5d0c6f6e-95d4-4d0a-8a55-0f3a7c1b2e90"
 KEY = b"a key of at least sixteen"
 STATE = client_state(1, KEY, TENANT)
 JSON = {"Content-Type": "application/json"}
+HANDSHAKE = b"POST /lifecycle?validationToken=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 SECONDS = 10.0  # the longest any awaited condition may take
 
 
@@ -90,6 +93,14 @@ class Running:
         assert found is not None, name
         return found
 
+    async def is_empty(self) -> bool:
+        """Whether all connections but those of `http` are gone."""
+        kept = len(self.http.connector._conns) if self.http.connector else 0  # nothing else tells
+        return self.value("receiver_connections") == kept
+
+    async def has_rejected(self, reason: str, number: int) -> bool:
+        return self.count("receiver_rejected", reason=reason) >= number
+
     def check_sum(self) -> None:
         """received = stored + refused, always."""
         refused = sum(self.count("notifications_refused", reason=reason) for reason in REFUSED)
@@ -98,13 +109,15 @@ class Running:
 
 
 @asynccontextmanager
-async def open_receiver(idle_seconds: float = 75.0, **changes: Any) -> AsyncIterator[Running]:
+async def open_receiver(
+    idle_seconds: float = 75.0, unread_seconds: float = 10.0, **changes: Any
+) -> AsyncIterator[Running]:
     chosen = msgspec.structs.replace(Receiver(host="127.0.0.1", port=0), **changes)
     shelf, metrics = Shelf(), Metrics(CollectorRegistry(), ["contoso"])
     gatekeeper = Gatekeeper({TENANT: "contoso"}, {1: KEY})
     async with (
         aiohttp.ClientSession() as http,
-        receiver_site(chosen, gatekeeper, shelf, metrics, Clock(), idle_seconds) as site,
+        receiver_site(chosen, gatekeeper, shelf, metrics, Clock(), idle_seconds, unread_seconds) as site,
     ):
         running = Running(site, shelf, metrics, http)
         yield running
@@ -313,11 +326,15 @@ async def test_flood_of_large_bodies_does_not_shut_out_small_ones() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.site.port)
         writer.write(head + b" " * 200_000)
 
+        async def is_held() -> bool:
+            return running.value("receiver_held_bytes") == 200_000
+
         async def large_is_answered(status: int) -> bool:
             return (await running.post(b" " * 100_000))[0] == status
 
-        await until(lambda: large_is_answered(503))
-        assert running.value("receiver_held_bytes") == 200_000
+        await until(is_held)
+        assert await large_is_answered(503)
+        assert await is_held()
         assert (await running.post({"value": [item()]}))[0] == 202
         assert running.count("receiver_rejected", reason="busy") >= 1
 
@@ -366,12 +383,153 @@ async def test_headers_that_never_end_close_the_connection() -> None:
 
 
 async def test_kept_connection_with_half_a_second_request_is_closed() -> None:
-    """The first good request buys no time for the next one."""
-    good = b"POST /lifecycle?validationToken=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    """The first good request buys no time for the next one, and the half one is counted."""
+    half = b"POST /notifications HTTP/1.1\r\nHost"
     async with open_receiver(idle_seconds=0.2) as running:
-        answer = await running.raw(good, b"POST /notifications HTTP/1.1\r\nHost")
+        for parts in ([HANDSHAKE, half], [HANDSHAKE + half]):
+            answer = await running.raw(*parts)
 
-        assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        assert running.count("receiver_rejected", reason="unfinished") == 2
+
+
+async def test_half_a_request_after_an_answer_is_counted_and_a_silent_end_is_not() -> None:
+    """Each request counts by itself, whatever the connection has seen before."""
+    ends = [b"", b"POST /notifications HTTP/1.1\r\nX-Slow: "]
+    good = json.dumps({"value": [item()]}).encode()
+    async with open_receiver() as running:
+        for request in (HANDSHAKE, _request([("Content-Type", "application/json")], good, "/notifications")):
+            for end in ends:
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.site.port)
+                writer.write(request)
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 20")
+                writer.write(end)
+                writer.close()
+        await until(lambda: running.is_empty())
+
+        assert running.count("receiver_rejected", reason="unfinished") == 2
+
+
+def fields(*sizes: int) -> list[tuple[str, str]]:
+    return [(f"X-{number}", "a" * size) for number, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "status"),
+    [
+        ([7000] * 4, 200),
+        ([10] * 60, 200),
+        ([9000], 400),
+        ([7000] * 5, 400),
+        ([10] * 100, 400),
+    ],
+)
+async def test_headers_of_a_request_are_bounded_each_and_in_sum(sizes: list[int], status: int) -> None:
+    """Proxies add much, and no megabytes."""
+    request = _request([*fields(*sizes), ("Connection", "close")], b"", "/lifecycle?validationToken=a")
+    async with open_receiver() as running:
+        answer = await running.raw(request)
+
+        assert int(answer[9:12]) == status
+        assert running.count("receiver_rejected", reason="not_http") == (status == 400)
+        await until(lambda: running.is_empty())
+        assert running.value("receiver_head_bytes") == 0
+
+
+@pytest.mark.parametrize("part", [b"X-T: " + b"a" * 7000 + b"\r\n", b"1;x=" + b"a" * 20_000], ids=["trailers", "chunk"])
+async def test_what_surrounds_a_body_is_bounded_too(part: bytes) -> None:
+    """Trailers are headers that come late; a chunk's extension may be as long as it likes."""
+    head = (
+        b"POST /notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    )
+    start = b"\r\n2\r\n{}\r\n" + (b"0\r\n" if part.startswith(b"X") else b"")
+    async with open_receiver() as running:
+        answer = await running.raw(head + start, *[part] * 10)
+
+        assert b"HTTP/1.1 400 " in answer or not answer
+        await until(lambda: running.is_empty())
+        assert running.value("receiver_head_bytes") == 0
+        rejected = running.count("receiver_rejected", reason="not_http") + running.count(
+            "receiver_rejected", reason="cut"
+        )
+        assert rejected == 1
+
+
+async def test_unfinished_headers_are_bounded_over_all_connections() -> None:
+    """Large ones are sent away when together they are too much; small ones, as Graph's, always pass."""
+    start = _request(fields(7000, 7000, 6000), b"", "/notifications")[:-2] + b"X-Slow: "
+    async with open_receiver(max_head_bytes=100_000) as running:
+        held = [await asyncio.open_connection("127.0.0.1", running.site.port) for _ in range(30)]
+        for _, writer in held:
+            writer.write(start)
+        await until(lambda: running.has_rejected("busy", 26))
+        assert 80_000 < running.value("receiver_head_bytes") <= 100_000
+        assert (await running.post({"value": [item()]}))[0] == 202
+        for _, writer in held:
+            writer.close()
+        await until(lambda: running.is_empty())
+
+        assert running.value("receiver_head_bytes") == 0
+        assert running.count("receiver_rejected", reason="unfinished") == 4
+
+
+async def test_requests_sent_ahead_wait_outside() -> None:
+    """While one is being answered a few are looked at; each is answered in its turn."""
+    body = json.dumps({"value": [item()]}).encode()
+    request = _request([*fields(7000, 7000), ("Content-Type", "application/json")], body, "/notifications")
+    async with open_receiver() as running:
+        running.shelf.gate = asyncio.Event()
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.site.port)
+        writer.write(request * 200)
+        await running.shelf.entered.wait()
+        for _ in range(50):
+            await running.post(HANDSHAKE)  # time for whatever else would be read
+        most = running.value("receiver_head_bytes")
+        running.shelf.gate.set()
+        async with asyncio.timeout(SECONDS):
+            for _ in range(200):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 202 ")
+        writer.close()
+
+        assert 14_000 < most < 100_000
+        assert len(running.shelf.notifications) == 200
+
+
+async def test_peer_that_does_not_take_its_answers_is_closed() -> None:
+    """They are kept for it, and what it sends meanwhile is not read."""
+    request = _request([], b"", "/lifecycle?validationToken=" + "a" * 12_000)
+    async with open_receiver(unread_seconds=0.2) as running:
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(peer, ("127.0.0.1", running.site.port))
+            async with asyncio.timeout(SECONDS):
+                with pytest.raises(ConnectionError):
+                    await _send_without_end(loop, peer, request)
+        await until(lambda: running.is_empty())
+
+        assert running.count("receiver_rejected", reason="unread") == 1
+        assert running.count("receiver_rejected", reason="unfinished") == 0
+        assert running.value("receiver_head_bytes") == 0
+
+
+async def _send_without_end(loop: asyncio.AbstractEventLoop, peer: socket.socket, request: bytes) -> None:
+    while True:
+        await loop.sock_sendall(peer, request)
+
+
+async def test_request_that_never_ends_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up when the time to drain is over; what was in it was not stored, and Graph repeats it."""
+    monkeypatch.setattr(receiver, "DRAIN_SECONDS", 0.2)
+    async with open_receiver() as running:
+        running.shelf.gate = asyncio.Event()
+        waiting = asyncio.create_task(running.post({"value": [item()]}))
+        await running.shelf.entered.wait()
+
+    with pytest.raises(aiohttp.ClientError):
+        await waiting
+    assert running.count("notifications_refused", reason="not_stored") == 1
 
 
 async def test_silent_connections_give_way() -> None:
