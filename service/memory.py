@@ -6,9 +6,11 @@ which no heartbeat is sent and no notification answered (bench/, docs/benchmark.
 
 What is freed goes back to the system: glibc raises its thresholds each time a large block is freed, up to 32 MB, and
 from then on what a meeting of thousands needed for a minute stays with the process, in pieces. Thresholds that are set
-are not raised (mallopt(3)).
+are not raised (mallopt(3)). Events are smaller than any threshold, and what lies between them keeps the heap as it is;
+so its free pages are given back when many have been let go at once (malloc_trim(3)).
 """
 
+import asyncio
 import ctypes
 import gc
 from contextlib import suppress
@@ -21,6 +23,10 @@ OLDER = 20
 # when so much of it is free; all threads share two heaps.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MALLOC = ((M_MMAP_THRESHOLD, 512 * 1024), (M_TRIM_THRESHOLD, 2 * 1024 * 1024), (M_ARENA_MAX, 2))
+# What is worth a walk over the heap, some milliseconds: the events of a meeting of some hundreds.
+LARGE_BYTES = 4 * 1024 * 1024
+GONE_SECONDS = 1.0
+_trims_at = 0.0  # seconds of the loop's clock; of the process, like its heap
 
 
 def settle() -> None:
@@ -29,6 +35,19 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(YOUNG, OLDER, OLDER)
     with suppress(AttributeError):  # another C library than glibc
-        mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in MALLOC:
-            mallopt(parameter, value)
+            ctypes.CDLL(None).mallopt(parameter, value)
+
+
+def let_go(size_bytes: int) -> None:
+    """So many bytes are about to be let go: whoever says so still holds them. Needs a running loop."""
+    global _trims_at
+    loop = asyncio.get_running_loop()
+    if size_bytes >= LARGE_BYTES and loop.time() >= _trims_at:
+        _trims_at = loop.time() + GONE_SECONDS
+        loop.call_at(_trims_at, _trim)
+
+
+def _trim() -> None:
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 import aiohttp
 from yarl import URL
 
+from service import memory
 from service.clock import Clock
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
 from service.graph.auth import Tokens
@@ -207,6 +208,7 @@ class Exchange:
         if isinstance(body, Bad):
             return body
         try:
+            memory.let_go(len(body))
             return Good(decode(body))
         except NotACallRecord as exc:
             if exc.kind in BROKEN:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from service import memory
 from service.metrics import Metrics
 
 # What a holder may have however full it is: nearly every record of a call between two people, and of a small meeting.
@@ -74,6 +75,7 @@ class Room:
         self._held += size
         self._metrics.held_bytes.set(self._held)
         if size < 0:
+            memory.let_go(-size)
             self._admit()
 
     def _admit(self) -> None:
