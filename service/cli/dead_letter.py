@@ -172,7 +172,7 @@ def told(one: Judged, names: Mapping[str, str]) -> list[str]:
     """A letter in words, a fact a line."""
     letter, why = one.letter, explained(one.letter.reason)
     lines = [
-        f"Dead letter {letter.number}, set aside {iso(letter.set_aside)}: {letter.reason or 'no reason given'}",
+        f"Dead letter {letter.number}, set aside {iso(letter.set_aside)}: {_plain(letter.reason) or 'no reason given'}",
         f"  Means     {why.means}",
         f"  Error     {_plain(letter.error) or 'none was given'}",
     ]
