@@ -77,10 +77,12 @@ class Service:
 
 
 def check_roles(settings: Settings, roles: Iterable[str]) -> frozenset[str]:
-    """The roles as a set; `UserError` for an unknown one, or one that the settings do not allow."""
+    """The roles as a set; `UserError` for none, an unknown one, or one that the settings do not allow."""
     chosen = frozenset(roles)
     if unknown := chosen - set(ROLES):
         raise UserError(f"Role {min(unknown)!r} is unknown; roles are {', '.join(ROLES)}.")
+    if not chosen:
+        raise UserError(f"No role is given; roles are {', '.join(ROLES)}.")
     check_security(settings.kafka)
     if settings.event_hub.hub and "receive" in chosen:
         check_security(settings.event_hub)

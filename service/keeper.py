@@ -35,7 +35,7 @@ from service.kafka.topics import Topics
 from service.leadership import POLL_MS, Ownership, open_member, until_gained, until_lost
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
 from service.metrics import Metrics
-from service.notification import Gatekeeper, read_event
+from service.notification import Gatekeeper, event_label, read_event
 from service.reconcile.reconciler import Reconciler
 from service.settings import Kafka, Settings, Tenant
 
@@ -43,6 +43,9 @@ FIRST_PAUSE_SECONDS = 1.0  # real: between tries to reach Kafka
 LONGEST_PAUSE_SECONDS = 10.0
 # A renewal reauthorizes too; another within 10 minutes of it is what Graph asks us not to do (graph-contract 4).
 RENEWED_RECENTLY_SECONDS = 600.0
+# What events may cost: one look each so many seconds of the clock, beside those of every period. One that comes sooner
+# waits for the end of that time; Graph repeats its own only every 15 minutes, so it is a replay that meets this.
+WOKEN_SECONDS = 30.0
 # Renew at once, whatever the expiration: the token behind it ends, or an administrator changed something.
 RENEWING_EVENTS = ("reauthorizationRequired",)
 HUB_TODO = (
@@ -133,6 +136,8 @@ class _Tending:
     made_id: str = ""
     """The one that this keeper created, and so has the newest key."""
     renewed_at: float = float("-inf")
+    woken_at: float = float("-inf")
+    """When an event last made the keeper look."""
 
 
 class _Keeper:
@@ -157,6 +162,7 @@ class _Keeper:
         self.tenants = tenants
         self._reconciler = reconciler
         self.board = board
+        self._limit = RateLimit(SECONDS_BETWEEN_REPEATS)
 
     async def work(self, consumer: AIOKafkaConsumer) -> None:
         """Tends every tenant on its own, reads lifecycle events, reconciles; raises `KafkaError`."""
@@ -191,25 +197,33 @@ class _Keeper:
     def _note(self, value: bytes | None, by_id: dict[str, _Tending]) -> None:
         event = read_event(value)
         if event is None:
-            log.warning("a record in the lifecycle topic is no lifecycle event; it is passed over")
+            if times := self._limit.admit("no event"):
+                log.warning("a record in the lifecycle topic is no lifecycle event; it is passed over", times=times)
             return
         one = by_id.get(event.tenant_id)
         if one is None:
             return
         one.must_renew |= event.lifecycle_event in RENEWING_EVENTS
-        log.info("lifecycle event", tenant=one.name, lifecycle_event=event.lifecycle_event)
+        label = event_label(event.lifecycle_event)
+        if times := self._limit.admit(f"{one.name} {label}"):
+            log.info("lifecycle event", tenant=one.name, lifecycle_event=label, times=times)
         # A tenant that fails keeps its growing wait: Graph repeats such events every few minutes until consent is back.
         if not one.failures:
             one.wake.set()
 
     async def _tend(self, one: _Tending) -> None:
-        """Looks at one tenant's subscription for ever."""
+        """Looks at one tenant's subscription for ever: after the wait that the last look asked for, or woken."""
         while True:
             one.wake.clear()
             wait = await self._look(one)
+            if one.failures:
+                one.wake.clear()  # an event that came meanwhile does not shorten the growing wait either
             with contextlib.suppress(TimeoutError):
                 async with self._clock.timeout(wait):
                     await one.wake.wait()
+                    await self._clock.sleep(one.woken_at + WOKEN_SECONDS - self._clock.now())
+            if one.wake.is_set():
+                one.woken_at = self._clock.now()
 
     async def _look(self, one: _Tending) -> float:
         """Mends what is wrong; returns the seconds until the next look. Our errors end here, each in one line."""

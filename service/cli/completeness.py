@@ -7,17 +7,18 @@ from typing import Any
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from service.cli.common import quiet_kafka, settings_of
 from service.cli.state import chosen_tenants, read_memory
+from service.cli.table import show_table
 from service.kafka.topics import Topics
 from service.reconcile.hours import TenantHours
 from service.reconcile.plan import Budget, plan
 from service.reconcile.status import is_overdue, share, tenant_status, wait_text
 from service.settings import Settings
 
-COLUMNS = ("listed", "published", "set_aside", "missing", "healed", "late")
+FIGURES = ("listed", "published", "set_aside", "missing", "healed", "late")
+COLUMNS = ("day", "age", "hours", *(one.replace("_", " ") for one in FIGURES), "")
 
 
 async def completeness_command(tenant: str | None, as_json: bool, config: Path | None) -> int:
@@ -44,17 +45,15 @@ def _plan(settings: Settings, hours: TenantHours, now: float) -> Any:
 
 
 def _print(name: str, status: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    table = Table(title=f"{name}: calls by the UTC day they started on", title_justify="left")
-    for column in ("day", "age", "hours", *(one.replace("_", " ") for one in COLUMNS), ""):
-        table.add_column(column, justify="left" if column in ("day", "") else "right")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{name}: calls by the UTC day they started on", style="italic")
+    rows = []
     for day in status["days"]:
         state = "" if day["settled"] else "being worked off"
-        figures = (f"{day[one]:,}" for one in COLUMNS)
-        table.add_row(day["day"], str(day["age"]), f"{day['hours_listed']}/24", *figures, state)
-    table.add_section()
-    table.add_row("all", "", "", *(f"{status['total'][one]:,}" for one in COLUMNS), share(status["total"]))
-    console.print(table)
+        figures = (f"{day[one]:,}" for one in FIGURES)
+        rows.append((day["day"], str(day["age"]), f"{day['hours_listed']}/24", *figures, state))
+    rows.append(("all", "", "", *(f"{status['total'][one]:,}" for one in FIGURES), share(status["total"])))
+    show_table(console, COLUMNS, rows, frozenset(COLUMNS[1:-1]))
     due = status["plan"]
     if due["hoursDue"]:
         console.print(f"{due['hoursDue']} hours are due to be listed, some {wait_text(due['secondsLeft'])} of work.")

@@ -12,10 +12,10 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from service.cli.common import moment, quiet_kafka, reach, settings_of, tenant_id_of
+from service.cli.table import show_table
 from service.clock import Clock, iso
 from service.errors import UserError
 from service.kafka.topics import Topics
@@ -27,6 +27,7 @@ from service.settings import Settings
 
 SHOWN = 50
 MOST_VALUE_CHARACTERS = 2000
+COLUMNS = ("number", "set aside", "tenant", "call", "reason", "attempts", "state")
 WORDS: Mapping[State, str] = {
     State.OPEN: "open",
     State.REPLAYED: "queued again",
@@ -76,7 +77,7 @@ async def list_command(
         console.print("No dead letters." if selection.is_all and state is None else "No dead letter fits.")
         return 0
     most = SHOWN if limit is None else limit or len(judged)
-    console.print(_table(judged[-most:], names))
+    show_table(console, COLUMNS, [_row(one, names) for one in judged[-most:]], frozenset({"number", "attempts"}))
     if len(judged) > most:
         console.print(f"The newest {most:,} of {len(judged):,}; --limit 0 shows all.")
     for line in _summary(judged):
@@ -171,7 +172,7 @@ def told(one: Judged, names: Mapping[str, str]) -> list[str]:
     """A letter in words, a fact a line."""
     letter, why = one.letter, explained(one.letter.reason)
     lines = [
-        f"Dead letter {letter.number}, set aside {iso(letter.set_aside)}: {letter.reason or 'no reason given'}",
+        f"Dead letter {letter.number}, set aside {iso(letter.set_aside)}: {_plain(letter.reason) or 'no reason given'}",
         f"  Means     {why.means}",
         f"  Error     {_plain(letter.error) or 'none was given'}",
     ]
@@ -213,19 +214,12 @@ def _todo(one: Judged, todo: str) -> str:
     )
 
 
-def _table(judged: Iterable[Judged], names: Mapping[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("number", "right"), ("set aside", "left"), ("tenant", "left"), ("call", "left")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("reason", "attempts", "state"):
-        table.add_column(name, justify="right" if name == "attempts" else "left", no_wrap=True)
-    for one in judged:
-        letter, note = one.letter, one.letter.notification
-        who = names.get(note.tenant_id.lower(), note.tenant_id) if note else "-"
-        call = note.call_id if note else "-"
-        row = (str(letter.number), iso(letter.set_aside)[:19] + "Z", who, call, _plain(letter.reason))
-        table.add_row(*(Text(cell) for cell in (*row, str(letter.attempts), WORDS[one.state])))
-    return table
+def _row(one: Judged, names: Mapping[str, str]) -> tuple[str, ...]:
+    letter, note = one.letter, one.letter.notification
+    who = names.get(note.tenant_id.lower(), note.tenant_id) if note else "-"
+    call = note.call_id if note else "-"
+    when = iso(letter.set_aside)[:19] + "Z"
+    return str(letter.number), when, who, call, _plain(letter.reason), str(letter.attempts), WORDS[one.state]
 
 
 def _summary(judged: Iterable[Judged]) -> Iterator[str]:

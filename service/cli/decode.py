@@ -1,6 +1,5 @@
 """`callstream decode`: a record as Graph sends it, on a file or on standard input, into what would be published."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -27,11 +26,7 @@ def decode_command(file: str, tenant: str = NIL_TENANT, summary: bool = False) -
         print(f"callstream decode: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     _tell(record, odd)
-    try:
-        _write(flatten(tenant, record), summary)
-    except BrokenPipeError:
-        # The reader (`head`) has seen enough. What Python would still flush at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _write(flatten(tenant, record), summary)
     return 0
 
 

@@ -14,6 +14,7 @@ import typer
 
 from service.clock import Clock, iso
 from service.emulator.fault_file import read_faults
+from service.emulator.fault_wishes import MOST_SECONDS
 from service.emulator.odata import GUID
 from service.emulator.options import (
     ADMINISTRATOR_ID,
@@ -34,6 +35,7 @@ from service.emulator.tls_folder import tls_folder as lay_out
 from service.errors import UserError
 
 SHOWN_CALLS = 5
+MOST = 1_000_000
 LEAST_ANSWER_SECONDS = 3.0
 """A subscriber in another process has so many of the machine's seconds, however fast the clock runs."""
 
@@ -68,8 +70,12 @@ async def emulate_command(
     `event_hub`: hubs that subscriptions may name, each with the Kafka whose topic stands in for it.
     `tls_folder` and `tls_name` mean `tls` too.
     """
-    if speed <= 0 or rate < 0 or calls < 0 or token_seconds <= 0:
-        raise UserError("--speed and --token-seconds must be above 0, --rate and --calls not below 0.")
+    # Each comparison is false for what is no number.
+    if not (0 < speed <= MOST and 0 <= rate <= MOST and calls >= 0 and 0 < token_seconds <= MOST_SECONDS):
+        raise UserError(
+            f"--speed must be above 0 and at most {MOST:,}, --token-seconds above 0 and at most {MOST_SECONDS:,.0f}, "
+            f"--rate from 0 to {MOST:,} and --calls not below 0."
+        )
     if state is not None and speed != 1:
         raise UserError("--state goes with --speed 1: an emulator that goes on has the machine's time.")
     options = EmulatorOptions(

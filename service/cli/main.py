@@ -6,8 +6,6 @@ one sentence on standard error; a traceback is a bug.
 """
 
 import asyncio
-import os
-import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from service import __version__
+from service.cli.output import ReaderGone, discard_output, guarded_stdout
 from service.emulator.options import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from service.errors import UserError
 
@@ -38,17 +37,23 @@ ConfigFile = Annotated[
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and gives its exit code."""
     try:
-        app(list(arguments), prog_name="callstream")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        with guarded_stdout():
+            return _code(arguments)
     except UserError as error:
         typer.echo(f"callstream: {error}", err=True)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`head`) has seen enough; what Python would still flush at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGone:
+        discard_output()
+    return 0
+
+
+def _code(arguments: Sequence[str]) -> int:
+    try:
+        app(list(arguments), prog_name="callstream")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     return 0
 
 

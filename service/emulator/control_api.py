@@ -3,6 +3,7 @@
 It is for whoever runs the emulator: no token is asked for, which is why the emulator listens on loopback by default.
 """
 
+import re
 from typing import Any
 
 import orjson
@@ -164,7 +165,7 @@ async def delete_faults(request: web.Request) -> web.StreamResponse:
 async def delete_fault(request: web.Request) -> web.StreamResponse:
     """Takes away one rule."""
     text = request.match_info["id"]
-    if not text.isdigit() or not world(request).faults.remove(int(text)):
+    if not re.fullmatch("[0-9]{1,18}", text) or not world(request).faults.remove(int(text)):
         raise not_found("No such fault.")
     return web.Response(status=204)
 

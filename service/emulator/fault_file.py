@@ -13,12 +13,14 @@ def read_faults(path: Path) -> tuple[dict[str, Any], ...]:
     """What the file holds, in its order. `UserError` when it cannot be read or holds something else."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8 text"
         raise UserError(f"The faults in {path} cannot be read: {why}.") from None
     try:
         value = tomllib.loads(text) if path.suffix == ".toml" else orjson.loads(text)
-    except (tomllib.TOMLDecodeError, orjson.JSONDecodeError) as exc:
+    except RecursionError:
+        raise UserError(f"The faults in {path} are nested too deep.") from None
+    except ValueError as exc:  # neither form, or a number with more digits than Python reads
         form = "TOML" if path.suffix == ".toml" else "JSON"
         raise UserError(f"The faults in {path} are not {form}: {exc}.") from None
     faults = value.get("faults") if isinstance(value, dict) else value

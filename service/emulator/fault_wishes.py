@@ -1,9 +1,14 @@
 """What may be scripted: kinds of traffic, actions, the fields of each; and from a fault's JSON form to its rule."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
+
+from service.emulator.odata import GUID
 
 READS = ("record", "sessions", "participants", "list")
 REQUESTS = (*READS, "token", "subscriptions")
@@ -12,11 +17,16 @@ KINDS = (*REQUESTS, *NOTICES, "clock")
 OF_A_CALL = ("record", "sessions", "participants")
 PAGED = ("sessions", "participants", "list")
 
+# 31 years: what is longer, or infinite, is no time, and a clock that is further off may leave the calendar.
+MOST_SECONDS = 1e9
+MOST_COUNT = 1_000_000_000
 STATUSES = (400, 401, 403, 404, 410, 429, 500, 502, 503, 504, 509)
 RETRY_AFTER_FORMS = ("seconds", "date")
 COMMON = frozenset({"kind", "action", "count", "probability", "forSeconds", "afterSeconds", "tenantId"})
 OF_REQUESTS = frozenset({"callId", "page", "method"})
 METHODS = ("GET", "POST", "PATCH", "DELETE")
+HEADER_TEXT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
+HOST_TEXT = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,8 @@ def read_fault(wish: Mapping[str, Any], rule_id: int, now: float) -> Rule:
         raise WrongFault(f"action must be one of {', '.join(ACTIONS)}")
     kinds = _kinds(wish.get("kind"), name, action)
     _check_fields(wish, name, action, kinds)
-    seconds = _number(wish, "seconds", lowest=None if name == "skew" else 0.0)
+    _check_reach(wish, kinds)
+    seconds = _number(wish, "seconds", lowest=-MOST_SECONDS if name == "skew" else 0.0)
     after = _number(wish, "afterSeconds") or 0.0
     lasts = _number(wish, "forSeconds")
     count = wish.get("count")
@@ -125,18 +136,18 @@ def read_fault(wish: Mapping[str, Any], rule_id: int, now: float) -> Rule:
         kinds=kinds,
         begins_at=now + after,
         ends_at=None if lasts is None else now + after + lasts,
-        call_id=_text(wish, "callId").lower(),
-        tenant_id=_text(wish, "tenantId").lower(),
+        call_id=_guid(wish, "callId"),
+        tenant_id=_guid(wish, "tenantId"),
         method=_text(wish, "method"),
         page=wish.get("page") or 0,
         status=wish.get("status") or 0,
         retry_after=_number(wish, "retryAfter"),
         retry_after_form=wish.get("retryAfterForm", "seconds"),
         seconds=action.seconds if seconds is None else seconds,
-        content_type=_text(wish, "contentType") or "text/plain",
-        host=_text(wish, "host") or "graph.example.org",
+        content_type=_text(wish, "contentType", HEADER_TEXT, "one line of visible ASCII") or "text/plain",
+        host=_text(wish, "host", HOST_TEXT, "a host, with a port where one is needed") or "graph.example.org",
         body=wish.get("body"),
-        left=None if count is None else int(count),
+        left=count,
         probability=wish.get("probability", 1.0),
         wish=dict(wish),
     )
@@ -163,33 +174,67 @@ def _check_fields(wish: Mapping[str, Any], name: str, action: Action, kinds: tup
         _require(not useless, f"field {', '.join(useless)} means nothing for the clock")
         _require(wish.get("seconds") is not None, "seconds must say how far the clock is off")
     if name == "body":
-        _require("body" in wish, "body must be the JSON to answer")
+        _require("body" in wish and _is_json(wish["body"]), "body must be the JSON to answer")
     is_status_needed = name == "status" or (name == "html" and wish.get("status") is not None)
-    is_known = wish.get("status") in STATUSES
+    is_known = _is_whole(wish.get("status")) and wish["status"] in STATUSES
     _require(not is_status_needed or is_known, f"status must be one of {', '.join(map(str, STATUSES))}")
     _require(wish.get("method") in (None, *METHODS), f"method must be one of {', '.join(METHODS)}")
     form = wish.get("retryAfterForm", "seconds")
     _require(form in RETRY_AFTER_FORMS, f"retryAfterForm must be one of {', '.join(RETRY_AFTER_FORMS)}")
+    _require("retryAfterForm" not in wish or wish.get("retryAfter") is not None, "retryAfterForm needs retryAfter")
     for field_name in ("count", "page"):
         value = wish.get(field_name)
-        _require(value is None or (_is_number(value) and value >= 1), f"{field_name} must be 1 or more")
+        is_right = value is None or (_is_whole(value) and 1 <= value <= MOST_COUNT)
+        _require(is_right, f"{field_name} must be 1 or more, a whole number up to {MOST_COUNT}")
     probability = wish.get("probability", 1.0)
     _require(_is_number(probability) and 0 < probability <= 1, "probability must be above 0 and at most 1")
 
 
-def _number(wish: Mapping[str, Any], name: str, lowest: float | None = 0.0) -> float | None:
+def _check_reach(wish: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
+    """That what narrows a fault leaves anything for it to befall."""
+    shown = ", ".join(kinds)
+    if wish.get("callId"):
+        _require(bool({*OF_A_CALL, "notifications"} & set(kinds)), f"callId means nothing for {shown}")
+    if (page := wish.get("page")) is not None:
+        _require(bool({"record", *PAGED} & set(kinds)), f"page means nothing for {shown}")
+        _require(page == 1 or bool(set(PAGED) & set(kinds)), f"page of {shown} can only be 1")
+    if method := wish.get("method"):
+        known = METHODS if "subscriptions" in kinds else ("POST",) if "token" in kinds else ("GET",)
+        _require(method in known, f"method of {shown} can only be {', '.join(known)}")
+
+
+def _number(wish: Mapping[str, Any], name: str, lowest: float = 0.0) -> float | None:
     value = wish.get(name)
     if value is None:
         return None
     _require(_is_number(value), f"{name} must be a number")
-    _require(lowest is None or value >= lowest, f"{name} must not be below 0")
+    _require(not value < lowest, f"{name} must not be below {lowest:.0f}")
+    _require(value <= MOST_SECONDS, f"{name} must be at most {MOST_SECONDS:.0f}")
     return float(value)
 
 
-def _text(wish: Mapping[str, Any], name: str) -> str:
+def _text(wish: Mapping[str, Any], name: str, form: re.Pattern[str] | None = None, what: str = "") -> str:
+    """Empty where nothing is given."""
     value = wish.get(name, "")
     _require(isinstance(value, str), f"{name} must be text")
+    _require(not value or form is None or form.fullmatch(value) is not None, f"{name} must be {what}")
     return str(value)
+
+
+def _guid(wish: Mapping[str, Any], name: str) -> str:
+    return _text(wish, name, GUID, "a GUID").lower()
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:  # an integer above 64 bits, a tree that is too deep
+        return False
+    return True
 
 
 def _is_number(value: object) -> bool:

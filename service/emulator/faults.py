@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.clock import Clock
-from service.emulator.fault_wishes import Rule, WrongFault, read_fault
+from service.emulator.fault_wishes import MOST_SECONDS, Rule, WrongFault, read_fault
 from service.errors import UserError
 
 
@@ -89,7 +89,8 @@ class Faults:
         if not self.rules:
             return 0.0
         now = self._clock.now()
-        return sum(rule.seconds for rule in self.rules if rule.action == "skew" and rule.is_in_force(now))
+        skew = sum(rule.seconds for rule in self.rules if rule.action == "skew" and rule.is_in_force(now))
+        return min(max(skew, -MOST_SECONDS), MOST_SECONDS)
 
 
 class ShownClock(Clock):

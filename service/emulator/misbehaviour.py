@@ -170,6 +170,8 @@ def _with_body(whole: web.StreamResponse, body: bytes, content_type: str = "") -
 
 def _cut_gzip(whole: web.StreamResponse) -> web.Response:
     """A complete HTTP answer whose gzip stream ends in the middle: only who checks the stream's end sees it."""
+    if whole.status == 204:
+        return _with_body(whole, b"")  # nothing to cut
     packed = gzip.compress(_plain(whole))
     headers = {"Content-Type": whole.headers["Content-Type"], "Content-Encoding": "gzip"}
     return web.Response(body=packed[: len(packed) // 2], status=whole.status, headers=headers)

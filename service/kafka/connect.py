@@ -8,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
 
+from service.kafka import frames  # noqa: F401 - importing it is what bounds every connection
 from service.kafka.security import security_options
 from service.settings import Connection
 

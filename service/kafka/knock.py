@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import (
+    CorrelationIdError,
     IllegalSaslStateError,
     KafkaError,
     SaslAuthenticationFailed,
@@ -20,6 +21,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from service.errors import UserError
 from service.kafka.connect import client_options
+from service.kafka.frames import BrokenFrame
 from service.kafka.oauth import TokenMissing
 from service.kafka.security import NoProofError
 from service.settings import Connection
@@ -27,8 +29,12 @@ from service.settings import Connection
 # Of real time, for all brokers together.
 KNOCK_SECONDS = 12.0
 ONE_KNOCK_MS = 8000
+# A second look at who hangs up.
+TLS_SECONDS = 3.0
 # Of alerts in TLS those that are about the certificate that a client has shown, or has not.
 ABOUT_CLIENTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+# How answers of web servers begin, the second to what is no HTTP either.
+OF_WEB_SERVERS = (b"HTTP", b"<!DO", b"<htm", b"<HTM")
 # OpenSSL's numbers of what is wrong with a certificate.
 NOT_YET, EXPIRED, HOST_NAME, ADDRESS = 9, 10, 62, 64
 
@@ -83,12 +89,15 @@ async def _knock(kafka: Connection, host: str, port: int) -> tuple[str | None, l
     try:
         connection = await create_conn(host, port, **options)
     except (KafkaError, OSError, TimeoutError) as error:
-        return _in_words(kafka, f"{host}:{port}", error), []
+        sentence = _in_words(kafka, f"{host}:{port}", error)
+        if sentence == _hangs_up(kafka, f"{host}:{port}") and await _speaks_tls(host, port):
+            return _wants_tls(kafka, f"{host}:{port}"), []
+        return sentence, []
     try:
         # A broker that takes no part of what came before says so by hanging up now.
         brokers = (await connection.send(MetadataRequest([]))).brokers
-    except (KafkaError, TimeoutError):
-        return _after_all(kafka, f"{host}:{port}"), []
+    except (KafkaError, TimeoutError) as error:
+        return _about_frames(kafka, f"{host}:{port}", error) or _after_all(kafka, f"{host}:{port}"), []
     finally:
         await _hang_up(connection)
     return (None if brokers else _after_all(kafka, f"{host}:{port}")), [(one[1], one[2]) for one in brokers]
@@ -102,14 +111,41 @@ async def _hang_up(connection: AIOKafkaConnection) -> None:
 
 def _in_words(kafka: Connection, place: str, error: BaseException) -> str | None:
     """The sentence for a failed connection; None when nobody is there."""
+    if sentence := _about_frames(kafka, place, error):
+        return sentence
     for cause in _chain(error):
         if isinstance(cause, ConnectionRefusedError | TimeoutError):
             return None
         if sentence := _about_sign_in(kafka, place, cause) or _about_connecting(kafka, place, cause):
             return sentence
-    if not kafka.security_protocol.endswith("SSL"):
-        return _wants(kafka, place, "seems to want TLS", kafka.security_protocol.replace("PLAINTEXT", "SSL"))
-    return _closed(kafka, place)
+    return _closed(kafka, place) if kafka.security_protocol.endswith("SSL") else _hangs_up(kafka, place)
+
+
+async def _speaks_tls(host: str, port: int) -> bool:
+    """Whether TLS is answered with TLS. Nothing is sent but the greeting, so nobody's certificate matters."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(TLS_SECONDS):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _about_frames(kafka: Connection, place: str, error: BaseException) -> str | None:
+    """What was answered instead of Kafka's protocol."""
+    causes = [cause for cause in _chain(error) if isinstance(cause, BrokenFrame | CorrelationIdError)]
+    if not causes:
+        return None
+    begin = getattr(causes[0], "begin", b"")
+    if begin.startswith(b"\x15\x03"):  # an alert in TLS
+        return _wants_tls(kafka, place)
+    what = "speaks HTTP, not Kafka's protocol" if begin in OF_WEB_SERVERS else "does not speak Kafka's protocol"
+    return f"What answers at {place} {what}; {variable(kafka, 'bootstrap_servers')} says where Kafka is."
 
 
 def _about_sign_in(kafka: Connection, place: str, cause: BaseException) -> str | None:
@@ -142,7 +178,7 @@ def _about_connecting(kafka: Connection, place: str, cause: BaseException) -> st
         case socket.gaierror():
             servers = variable(kafka, "bootstrap_servers")
             return f"The host name in {place} cannot be resolved; {servers} says where Kafka is."
-        case ssl.SSLError() | ConnectionError():
+        case ssl.SSLError() | ConnectionError() if kafka.security_protocol.endswith("SSL"):
             return _wants(kafka, place, "speaks no TLS", kafka.security_protocol.replace("SSL", "PLAINTEXT"))
     return None
 
@@ -197,6 +233,17 @@ def _wants(kafka: Connection, place: str, what: str, protocol: str) -> str:
     return (
         f"Kafka at {place} {what}: set {kafka.setting}.security_protocol to {protocol}, or name another of its "
         f"listeners in {kafka.setting}.bootstrap_servers."
+    )
+
+
+def _wants_tls(kafka: Connection, place: str) -> str:
+    return _wants(kafka, place, "seems to want TLS", kafka.security_protocol.replace("PLAINTEXT", "SSL"))
+
+
+def _hangs_up(kafka: Connection, place: str) -> str:
+    return (
+        f"What listens at {place} hangs up without an answer: compare {kafka.setting}.bootstrap_servers, and "
+        f"{kafka.setting}.security_protocol, which is {kafka.security_protocol}, with what is there."
     )
 
 

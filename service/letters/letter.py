@@ -17,6 +17,9 @@ from service.lanes.ledger import Entry, ledger_key
 from service.notification import Notification, is_guid
 
 RECEIPT = "replayed"
+# More digits are no number of ours: some 64 bits hold it, JSON and Python's own reading of digits have their ends.
+MOST_DIGITS = 18
+LATEST_MS = 253_402_300_799_999  # the last millisecond that a date can be of; a writer chooses its record's time
 _decoder = msgspec.json.Decoder(Notification)
 
 
@@ -155,7 +158,7 @@ class Shelf:
 def read_record(record: LetterRecord) -> Letter | Receipt:
     """One record of the topic; whatever another tool wrote there is a letter that says what it can."""
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
-    reason, at = headers.get("reason", ""), record.timestamp / 1000
+    reason, at = headers.get("reason", ""), min(max(record.timestamp, 0), LATEST_MS) / 1000
     if reason == RECEIPT:
         return Receipt(_number(headers.get("replay-of", "")), at)
     return Letter(
@@ -178,7 +181,9 @@ def receipt_headers(number: int) -> list[tuple[str, bytes]]:
 
 def _number(text: str) -> int:
     """-1 for what is no number where one must stand, so that it names no letter; 0 for nothing."""
-    return int(text) if text.isascii() and text.isdigit() else -1 if text else 0
+    if len(text) <= MOST_DIGITS and text.isascii() and text.isdigit():
+        return int(text)
+    return -1 if text else 0
 
 
 def _notification(value: bytes) -> Notification | None:
@@ -187,6 +192,11 @@ def _notification(value: bytes) -> Notification | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return note if is_guid(note.tenant_id) and is_guid(note.call_id) else None
+
+
+def _version(number: int) -> int | None:
+    """A version that may be asked for; None for none, and for what no record has."""
+    return number if 0 < number < 10**MOST_DIGITS else None
 
 
 class Left(Enum):
@@ -248,7 +258,7 @@ def queued(letter: Letter, now: float) -> Notification:
         source="replay",
         received_at=iso(now),
         first_seen_at=note.first_seen_at or note.received_at,
-        version=max(letter.version, note.version or 0) or None,
+        version=_version(max(letter.version, note.version or 0)),
         attempt=0,
         due_at=None,
         reason=None,

@@ -21,6 +21,7 @@ OAUTH = (
     "oauth_tenant_id",
     "oauth_token_file",
 )
+ADDRESS = re.compile(r"\s*(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})\s*", re.ASCII)
 TOKEN_URL = re.compile(
     r"https://[^\s/?#]+[^\s#]*|http://(localhost|127\.[0-9.]+|\[::1\]|[a-z][a-z0-9-]*)(:[0-9]+)?/[^\s#]*"
 )
@@ -49,9 +50,14 @@ def check(settings: Settings) -> None:
 
 def check_connection(kafka: Connection) -> None:
     """One Kafka's addresses, and that no setting of its security is there in vain or missing."""
-    for address in kafka.bootstrap_servers.split(","):
-        if not re.fullmatch(r"\s*(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\s*", address):
-            raise UserError(f"Setting {kafka.setting}.bootstrap_servers: {address.strip()!r} is not host:port.")
+    for number, address in enumerate(kafka.bootstrap_servers.split(","), start=1):
+        found = ADDRESS.fullmatch(address)
+        if not found or not 1 <= int(found["port"]) <= 65535:
+            # Not the address itself: somebody may have put a user and a password into it.
+            raise UserError(
+                f"Setting {kafka.setting}.bootstrap_servers: address {number} is not host:port, with a port from 1 to "
+                "65535 and nothing else."
+            )
     protocol = kafka.security_protocol
     if not protocol.endswith("SSL"):
         _refuse(kafka, TLS_SETTINGS, f"security_protocol is {protocol}: set it to {protocol_with_tls(protocol)}")
@@ -75,7 +81,7 @@ def _check_hub(hub: EventHub) -> None:
         lone = ("namespace", "tenant_domain", "bootstrap_servers", *TLS_SETTINGS, *NAME_AND_PASSWORD, *OAUTH)
         _refuse(hub, lone, "hub is not set: set it")
         return
-    _demand(hub, ("namespace", "tenant_domain"), f"hub is {hub.hub}")
+    _demand(hub, ("namespace", "tenant_domain"), "hub is set")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}", hub.hub):
         raise UserError("Setting event_hub.hub must be letters, digits, dots, dashes and underscores.")
     if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", hub.namespace):
@@ -153,10 +159,10 @@ def _check_tenants(tenants: Mapping[str, Tenant]) -> None:
 def parse_delays(delays: tuple[str, ...]) -> tuple[float, ...]:
     """`("1m", "10m", "1h")` → seconds (60.0, 600.0, 3600.0); `UserError` when one is no delay or they do not grow."""
     seconds = []
-    for text in delays:
+    for number, text in enumerate(delays, start=1):
         match = re.fullmatch(r"([0-9]{1,4})(s|m|h)", text)
         if match is None or int(match.group(1)) == 0:
-            raise UserError(f"Setting retry.delays: {text!r} is not a delay such as 30s, 10m or 1h.")
+            raise UserError(f"Setting retry.delays: delay {number} is not a delay such as 30s, 10m or 1h.")
         seconds.append(int(match.group(1)) * {"s": 1.0, "m": 60.0, "h": 3600.0}[match.group(2)])
     if not seconds or seconds != sorted(set(seconds)):
         raise UserError("Setting retry.delays must hold at least one delay, each longer than the one before.")

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from service.settings.base import Count, Group, Positive
+from service.settings.base import Group, Positive
 from service.settings.secret import Secret
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -88,9 +88,9 @@ class Kafka(Connection, frozen=True):
     bootstrap_servers: str = "127.0.0.1:9092"
     topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "callrecords"
     """Begins every topic name, the group ids and the transactional ids."""
-    partitions: Count = 12
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 12
     """Partitions of every per-call topic, and so the number of lanes. Growing it means a new prefix."""
-    replication_factor: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    replication_factor: Annotated[int, msgspec.Meta(ge=-1, le=32_767)] = -1
     """For topics that `serve` or `topics` creates; -1 takes the broker's default."""
     create_topics: bool = True
     """Whether `serve` creates missing topics."""

@@ -53,8 +53,16 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
 
     Raises `UserError` with one sentence for an unknown name, a wrong value, an unreadable file or a contradiction.
     """
+    try:
+        return _load(environ, config_file)
+    except RecursionError:
+        raise UserError("The settings are nested too deep to be any; docs/settings.md lists them all.") from None
+
+
+def _load(environ: Mapping[str, str], config_file: Path | None) -> Settings:
     path = config_file or _config_path(environ)
     tree = _read_toml(path) if path else {}
+    _refuse_nul(tree, "")
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE:
             _place(tree, name, value)
@@ -81,8 +89,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise UserError(f"The settings file {path} cannot be read: {exc.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except RecursionError:
+        raise UserError(f"The settings file {path} is nested too deep to hold settings.") from None
+    except ValueError as exc:  # no TOML, no UTF-8, or a number with more digits than Python reads
         raise UserError(f"The settings file {path} is not TOML: {exc}.") from None
+
+
+def _refuse_nul(node: Any, place: str) -> None:
+    """TOML can write a NUL where no path, header or password may have one."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            _refuse_nul(value, f"{place}.{name}" if place else name)
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_nul(value, place)
+    elif isinstance(node, str) and "\0" in node:
+        raise UserError(f"Setting {place} holds a NUL character.")
 
 
 def _place(tree: dict[str, Any], name: str, value: str) -> None:
@@ -109,7 +131,7 @@ def _prepare_tenants(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
         credential = tenant.get("credential", "client-secret") if isinstance(tenant, dict) else "client-secret"
         if credential not in get_args(Credential):
             known = ", ".join(get_args(Credential))
-            raise UserError(f"Setting tenants.{name}.credential is {credential!r}: it must be one of {known}.")
+            raise UserError(f"Setting tenants.{name}.credential must be one of {known}.")
         if isinstance(tenant, dict) and (secret_file := tenant.get("client_secret_file")):
             tenant["client_secret"] = _read_secret(f"Setting tenants.{name}.client_secret_file", str(secret_file))
         if credential == "workload-identity":
@@ -137,14 +159,16 @@ def _prepare_hub(tree: dict[str, Any]) -> None:
 def _read_secret(name: str, file_name: str) -> str:
     try:
         return Path(file_name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{name} names {file_name}, which cannot be read as text.") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        # Not its name: whoever put the secret itself here would find it in a log.
+        why = f" ({exc.strerror})" if isinstance(exc, OSError) else ""
+        raise UserError(f"{name} names a file that cannot be read as text{why}.") from None
 
 
 def _secret(kind: type, value: Any) -> Any:
     if kind is Secret and isinstance(value, str | Secret):
         return value if isinstance(value, Secret) else Secret(value)
-    raise NotImplementedError(f"a setting cannot be a {kind.__name__}")
+    raise ValueError("must be text, which stands in quotes in TOML")
 
 
 def _choices(place: str) -> str:
@@ -157,12 +181,15 @@ def _choices(place: str) -> str:
 
 
 def _where(message: str) -> str:
-    """`Expected `int`, got `str` - at `$.kafka.partitions`` → `kafka.partitions: expected int, got str`."""
+    """`Expected `int`, got `str` - at `$.kafka.partitions`` → `kafka.partitions: expected int, got str`.
+
+    Never the value: it may be a secret that was put into the wrong setting.
+    """
     text, _, path = message.partition(" - at `$.")
     found = re.search(r"unknown field `(\w+)`", text)
     place = path.rstrip("`") or "at the top"
     if text.startswith("Invalid enum value") and (choices := _choices(place)):
-        return f"{place}: {text.partition('value ')[2]} must be one of {choices}"
+        return f"{place}: must be one of {choices}"
     if found:
         parent = path.rstrip("`") + "." if path else ""
         return f"{parent}{found.group(1)} is not known; docs/settings.md lists them all"

@@ -66,7 +66,7 @@ def endpoints(graph: Graph) -> Endpoints:
         raise UserError(
             f"Setting graph.cloud is {graph.cloud!r}: the cloud in China, operated by 21Vianet, has no call records."
         )
-    raise UserError(f"Setting graph.cloud is {graph.cloud!r}: it must be one of {', '.join(CLOUDS)} or custom.")
+    raise UserError(f"Setting graph.cloud must be one of {', '.join(CLOUDS)} or custom.")
 
 
 def _refuse_addresses(graph: Graph) -> None:

@@ -191,6 +191,16 @@ def test_an_unknown_role_is_named(role: str) -> None:
     assert "receive, work, keep" in result.stderr
 
 
+@pytest.mark.parametrize("role", ["", " , ", ","])
+def test_a_service_without_a_role_does_not_start(role: str) -> None:
+    """It would look healthy and do nothing."""
+    result = callstream("serve", "--role", role)
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert is_one_sentence(result.stderr)
+    assert "No role is given; roles are receive, work, keep." in result.stderr
+
+
 @pytest.mark.parametrize("site", ["RECEIVER", "ADMIN"])
 def test_a_taken_port_ends_serve(taken: int, site: str) -> None:
     """Exit code 1 and the setting to change, after whatever has been logged of a Kafka that is away."""

@@ -13,11 +13,11 @@ SAMPLE = SAMPLES / "docs_callrecord_sessions_segments.json"
 TENANT = "dc368399-474c-4d40-900c-6265431fd81f"
 NIL = "00000000-0000-0000-0000-000000000000"
 
-# The command function in a process of its own; how the command line is spelt is another test's concern.
+# In a process of its own.
 PROGRAM = """
 import sys
-from service.cli.decode import decode_command
-sys.exit(decode_command(sys.argv[1], sys.argv[2], sys.argv[3] == "summary"))
+from service.cli.main import run
+sys.exit(run(["decode", sys.argv[1], "--tenant", sys.argv[2], *["--summary"][: sys.argv[3] == "summary"]]))
 """
 
 

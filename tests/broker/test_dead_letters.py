@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import sys
 import threading
 from collections import Counter
@@ -248,13 +249,7 @@ async def test_a_replay_that_was_killed_goes_on_where_it_was(kafka: str, prefix:
     topics = Topics.of(settings)
     count = 2_000
     await _write_letters(settings, topics, count)
-    environment = {
-        **os.environ,
-        "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka,
-        "CALLSTREAM_KAFKA__TOPIC_PREFIX": prefix,
-        "CALLSTREAM_TENANTS__CONTOSO__ID": TENANT,
-        "CALLSTREAM_TENANTS__CONTOSO__CLIENT_ID": "app",
-    }
+    environment = _environment(settings)
     command = (sys.executable, "-m", "service", "dead-letter", "replay", "--all")
     # Small transactions, so that there is time to kill it between two of them.
     slowly = "from service.letters import desk; desk.CHUNK = 20; from service.__main__ import main; main()"
@@ -286,6 +281,41 @@ async def test_a_replay_that_was_killed_goes_on_where_it_was(kafka: str, prefix:
     assert len(queued) == len({record.key for record in queued}) == count
     assert Counter(text(one, "replay-of") for one in receipts) == Counter({str(number): 1 for number in range(count)})
     assert {msgspec.json.decode(one.value, type=Notification).source for one in queued} == {"replay"}
+
+
+@pytest.mark.parametrize("columns", [20, 80, 100])
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+async def test_number_and_call_of_a_letter_are_listed_whole(
+    kafka: str, prefix: str, columns: int, terminal: bool
+) -> None:
+    """In a pipe whatever the width, one line a letter; on a terminal however narrow: `show NUMBER` needs the number."""
+    settings = settings_for(kafka, prefix)
+    await _write_letters(settings, Topics.of(settings), 3)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "dead-letter", "list"),
+        env=_environment(settings) | {"COLUMNS": str(columns)} | ({"FORCE_COLOR": "1"} if terminal else {}),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.decode()).splitlines()
+    begun = [line.split() for line in lines if line.split()[0] in ("0", "1", "2")]
+
+    assert process.returncode == 0
+    assert lines[0].split()[0] == "number"
+    assert [words[0] for words in begun] == ["0", "1", "2"]
+    assert all(any(call_id(f"c{number}") in line for line in lines) for number in range(3))
+    assert terminal or all(words[3:] == [call_id(f"c{words[0]}"), "internal", "0", "open"] for words in begun)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """These settings for a process."""
+    return {
+        **{name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "NO_COLOR")},
+        "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "CALLSTREAM_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+        "CALLSTREAM_TENANTS__CONTOSO__ID": TENANT,
+        "CALLSTREAM_TENANTS__CONTOSO__CLIENT_ID": "app",
+    }
 
 
 async def _write_letters(settings: Settings, topics: Topics, count: int) -> None:

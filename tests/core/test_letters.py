@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import orjson
 import pytest
 
 from service import errors, metrics
+from service.cli.dead_letter import _document, _row, _summary, told
 from service.clock import from_iso, iso
 from service.errors import CallstreamError, Retriable, SetAside
 from service.graph import client, exchange  # noqa: F401 - their errors are part of the tree
@@ -20,6 +22,7 @@ from service.lanes.messages import dead_headers, dead_records
 from service.lanes.policy import Dead, Rules
 from service.lanes.reasons import REASONS, explained
 from service.letters.letter import (
+    RECEIPT,
     Left,
     Letter,
     Selection,
@@ -174,6 +177,33 @@ def test_what_is_no_notification_is_a_letter_without_a_call() -> None:
     assert [one.notification for one in shelf.letters] == [None, None, None]
     assert states(shelf) == [State.OPEN] * 3
     assert plan(shelf.judged(Selection(), {}), [TENANT], once_more=True).left == Counter({Left.NO_CALL: 3})
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 20, "9" * 5000, "-1", "\u00b2", "\u0663", "1e3"])
+def test_a_number_that_is_none_of_ours_breaks_no_list(digits: str) -> None:
+    """Whoever wrote it: -1 stands for it, and the letter can be listed, as JSON too, told and queued."""
+    headers = [(name, digits.encode()) for name in ("attempts", "version", "published")]
+    value = msgspec.json.encode(note()).replace(b"{", b'{"version":%s,' % (b"9" * 30), 1)
+    record = Record(1, value, [("reason", b"internal"), *headers], timestamp=2**62)
+    shelf = shelf_of(record, Record(2, b"", [("reason", RECEIPT.encode()), ("replay-of", digits.encode())]))
+    [judged] = shelf.judged(Selection(), {})
+    one = judged.letter
+
+    assert (one.attempts, one.version, one.published) == (-1, -1, -1)
+    assert orjson.loads(orjson.dumps(_document(judged, {})))["attempts"] == -1
+    assert told(judged, {})[0].startswith("Dead letter 1, set aside 9999-12-31")
+    assert msgspec.json.encode(queued(one, NOW))
+
+
+def test_what_another_tool_wrote_reaches_no_terminal_as_it_is() -> None:
+    """Escapes in any header or value, in the list and in the one letter."""
+    evil = "from-the-future\x1b[2J\r\n\u202e"
+    for value in (b"\x1b]0;x\x07", msgspec.json.encode(note(source=evil, first_seen_at=evil))):
+        shelf = shelf_of(Record(3, value, [("reason", evil.encode()), ("error", evil.encode())]))
+        [judged] = shelf.judged(Selection(), {})
+        shown = [*told(judged, {}), *_row(judged, {}), *_summary([judged])]
+
+        assert all(line.isprintable() for line in shown), shown
 
 
 def test_what_became_of_a_letter_is_told_by_the_ledger_the_receipts_and_newer_letters() -> None:

@@ -102,7 +102,7 @@ def test_every_documented_variable_is_understood() -> None:
         ({"CALLSTREAM_KAFKA__PARTITIONS__X": "1"}, "kafka.partitions"),
         ({"CALLSTREAM_KAFKA__TOPIC_PREFIX": "no spaces"}, "kafka.topic_prefix"),
         ({"CALLSTREAM_RECEIVER__PORT": "70000"}, "receiver.port"),
-        ({"CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": "broker-1:9092,broker-2"}, "kafka.bootstrap_servers: 'broker-2'"),
+        ({"CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": "broker-1:9092,broker-2"}, "kafka.bootstrap_servers: address 2"),
         ({"CALLSTREAM_RECEIVER__PUBLIC_URL": "calls.example.com"}, "receiver.public_url"),
         ({"CALLSTREAM_KEEPER__SUBSCRIPTION_MINUTES": "5000"}, "keeper.subscription_minutes"),
         ({"CALLSTREAM_LOG__LEVEL": "loud"}, "log.level"),
@@ -117,7 +117,7 @@ def test_every_documented_variable_is_understood() -> None:
         ({"CALLSTREAM_GRAPH__CLOUD": "custom"}, "graph.root_url"),
         ({"CALLSTREAM_GRAPH__REQUEST_TIMEOUT_SECONDS": "20"}, "graph.request_timeout_seconds"),
         ({"CALLSTREAM_CONFIG": "/nowhere/x.toml"}, "/nowhere/x.toml"),
-        ({**TENANT, "CALLSTREAM_TENANTS__CONTOSO__CLIENT_SECRET_FILE": "/nowhere/y"}, "/nowhere/y"),
+        ({**TENANT, "CALLSTREAM_TENANTS__CONTOSO__CLIENT_SECRET_FILE": "/nowhere/y"}, "client_secret_file"),
     ],
 )
 def test_mistake_is_one_sentence_that_names_its_place(environ: dict[str, str], words: str) -> None:
@@ -186,3 +186,79 @@ def test_no_secret_setting_shows_in_anything_that_is_printed() -> None:
 
         assert len(shown) >= 3, variable
         assert not any("MARKED" in text for text in shown), variable
+
+
+SECRET = "Sup3rS3cret"
+HOST_PORT = "is not host:port, with a port from 1 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("TENANTS__CONTOSO__CREDENTIAL", SECRET, "Setting tenants.contoso.credential must be one of client-secret, "),
+        ("KAFKA__SASL_MECHANISM", SECRET, "Setting kafka.sasl_mechanism: must be one of PLAIN, "),
+        ("LOG__LEVEL", SECRET, "Setting log.level: must be one of debug, "),
+        ("RETRY__DELAYS", f"1m,{SECRET}", "Setting retry.delays: delay 2 is not a delay"),
+        (
+            "KAFKA__BOOTSTRAP_SERVERS",
+            f"a:9092,me:{SECRET}@b:9092",
+            f"Setting kafka.bootstrap_servers: address 2 {HOST_PORT}",
+        ),
+        ("TENANTS__CONTOSO__CLIENT_SECRET_FILE", SECRET, "Setting tenants.contoso.client_secret_file names a file"),
+        ("KAFKA__SASL_PASSWORD_FILE", SECRET, "CALLSTREAM_KAFKA__SASL_PASSWORD_FILE names a file"),
+        ("KAFKA__TOPIC_PREFIX", f"{SECRET}!", "Setting kafka.topic_prefix: "),
+        ("EVENT_HUB__HUB", SECRET, "Setting event_hub.hub is set, so event_hub.namespace"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_secret_in_the_wrong_setting_is_not_repeated(name: str, value: str, words: str) -> None:
+    """The sentence names the place and the choices; it ends in a log or a ticket."""
+    with pytest.raises(UserError) as raised:
+        load({f"CALLSTREAM_{name}": value})
+
+    assert str(raised.value).startswith(words)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "\u0663"])
+def test_a_port_that_cannot_be_is_refused(port: str) -> None:
+    """Before a socket is asked for it."""
+    with pytest.raises(UserError, match=HOST_PORT):
+        load({"CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": f"kafka:{port}"})
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[kafka]\nsasl_password = 12345", "Setting kafka.sasl_password: must be text"),
+        ("[kafka]\nsasl_password.x = 'y'", "Setting kafka.sasl_password: must be text"),
+        ("[tenants.contoso]\nclient_secret = 12345", "client_secret: must be text"),
+        ("[client_state.keys]\n1 = 12345", "Setting client_state.keys"),
+        ('[tenants.contoso]\nclient_secret_file = "a\\u0000b"', "client_secret_file holds a NUL character"),
+        ('[kafka]\nca_file = "a\\u0000b"', "Setting kafka.ca_file holds a NUL character"),
+        ('[graph]\nca_file = "a\\u0000b"', "Setting graph.ca_file holds a NUL character"),
+        ("a = " + "[" * 3000, "nested too deep"),
+        ("a = " + "{a = " * 3000, "nested too deep"),
+        (".".join("a" * 3000) + " = 1", "nested too deep"),
+        ("[kafka]\npartitions = " + "9" * 5000, "4300 digits"),
+        ("[kafka]\npartitions = " + "9" * 400, "Setting kafka.partitions: "),
+        ("[kafka]\nrequest_timeout_seconds = inf", "Setting kafka.request_timeout_seconds: "),
+        ("[kafka]\nrequest_timeout_seconds = nan", "Setting kafka.request_timeout_seconds: "),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_what_no_setting_can_be_is_one_sentence(tmp_path: Path, toml: str, words: str) -> None:
+    """Whatever TOML can write; exit code 2."""
+    file = tmp_path / "callstream.toml"
+    file.write_text(toml)
+    with pytest.raises(UserError) as raised:
+        load({}, file)
+
+    assert words in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+def test_a_secret_that_goes_deeper_is_one_sentence() -> None:
+    """From the environment, where each level is two underscores."""
+    with pytest.raises(UserError, match=r"Setting kafka\.sasl_password: must be text"):
+        load({"CALLSTREAM_KAFKA__SASL_PASSWORD__X": "1"})

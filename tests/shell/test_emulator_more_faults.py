@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from service.cli.emulate import emulate_command
 from service.clock import Clock, from_iso, iso
 from service.emulator.fault_file import read_faults
-from service.emulator.fault_wishes import ACTIONS, FIELDS, KINDS, RETRY_AFTER_FORMS, STATUSES
+from service.emulator.fault_wishes import ACTIONS, FIELDS, KINDS, MOST_SECONDS, RETRY_AFTER_FORMS, STATUSES
 from service.emulator.options import EmulatorOptions
 from service.emulator.server import open_emulator
 from service.errors import UserError
@@ -28,6 +29,7 @@ from tests.shell.test_emulator_tools import (
     until,
 )
 
+CALL = "a1f3c7d2-0b64-4a0e-9d0f-6b5c1f0e7a33"
 EXPANDED = "?$expand=sessions($expand=segments),participants_v2"
 
 
@@ -315,6 +317,14 @@ async def test_faults_come_from_a_file(tmp_path: Path, name: str, text: str) -> 
         ("a.toml", "[[faults", "are not TOML"),
         ("a.json", '{"fault": []}', "must hold a list of faults"),
         ("a.json", "[7]", "must hold a list of faults"),
+        ("a.toml", "a = " + "[" * 5000, "nested too deep"),
+        ("a.toml", "a = " + "9" * 5000, "are not TOML"),
+        ("a.toml", "[[faults]]\nstatus = 500\ncount = inf", "count must be 1 or more"),
+        ("a.toml", "[[faults]]\nstatus = 500\nprobability = nan", "probability must be above 0"),
+        ("a.toml", '[[faults]]\naction = "hang"\nseconds = 1' + "0" * 400, "seconds must be at most"),
+        ("a.toml", '[[faults]]\naction = "skew"\nseconds = nan', "seconds must be at most"),
+        ("a.toml", '[[faults]]\naction = "skew"\nseconds = inf', "seconds must be at most"),
+        ("a.toml", '[[faults]]\naction = "body"\nbody = ' + "9" * 40, "body must be the JSON"),
         ("a.json", '[{"status": 500}, {"status": 418}]', "Scripted fault number 2: status must be one of 400"),
     ],
 )
@@ -346,6 +356,27 @@ async def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str
         ({"status": 500, "page": 0}, "page must be 1 or more"),
         ({"action": ["status"]}, "action must be one of"),
         ({"status": 500, "callId": 7}, "callId must be text"),
+        ({"status": 500, "callId": "no-guid"}, "callId must be a GUID"),
+        ({"status": 500, "tenantId": "contoso"}, "tenantId must be a GUID"),
+        ({"kind": "token", "status": 500, "callId": CALL}, "callId means nothing for token"),
+        ({"kind": "list", "status": 500, "callId": CALL}, "callId means nothing for list"),
+        ({"kind": "lifecycle", "action": "delay", "callId": CALL}, "callId means nothing for lifecycle"),
+        ({"kind": "token", "status": 500, "page": 1}, "page means nothing for token"),
+        ({"kind": "record", "status": 500, "page": 2}, "page of record can only be 1"),
+        ({"kind": "record", "status": 500, "method": "POST"}, "method of record can only be GET"),
+        ({"kind": "token", "status": 500, "method": "GET"}, "method of token can only be POST"),
+        ({"status": 500, "page": 1.5}, "page must be 1 or more, a whole number"),
+        ({"status": 500, "count": 1.5}, "count must be 1 or more, a whole number"),
+        ({"status": 500, "count": 10**12}, "count must be 1 or more, a whole number up to"),
+        ({"status": 500.0}, "status must be one of"),
+        ({"status": 429, "retryAfterForm": "date"}, "retryAfterForm needs retryAfter"),
+        ({"status": 429, "retryAfter": 1e300, "retryAfterForm": "date"}, "retryAfter must be at most"),
+        ({"status": 500, "forSeconds": 1e15}, "forSeconds must be at most"),
+        ({"action": "skew", "seconds": 1e15}, "seconds must be at most"),
+        ({"action": "skew", "seconds": -1e15}, "seconds must not be below"),
+        ({"action": "content-type", "contentType": "a\r\nX: y"}, "contentType must be one line"),
+        ({"action": "content-type", "contentType": "\u00fc"}, "contentType must be one line"),
+        ({"action": "foreign-link", "host": "a b/\r\n"}, "host must be a host"),
     ],
 )
 async def test_what_a_fault_cannot_mean_is_refused_with_the_reason(fault: dict[str, Any], says: str) -> None:
@@ -358,6 +389,46 @@ async def test_what_a_fault_cannot_mean_is_refused_with_the_reason(fault: dict[s
     with pytest.raises(UserError, match=says.split("'")[0]):
         async with open_emulator(EmulatorOptions(port=0, faults=(fault,)), Clock()):
             raise AssertionError
+
+
+async def test_skews_never_leave_the_calendar() -> None:
+    """However many add up: the emulator answers, and takes them away again."""
+    async with emulated() as client:
+        for _ in range(40):
+            added = await client.post("/emulator/faults", {"action": "skew", "seconds": MOST_SECONDS})
+            assert added.status == 201
+        assert client.emulator.world.faults.skew_seconds() == MOST_SECONDS
+        await client.log_in()
+        assert await statuses(client, record_path(add_record(client)), 1) == [200]
+
+
+@pytest.mark.parametrize("number", ["%C2%B2", "x", "9" * 5000, "7"])
+async def test_a_fault_that_is_not_there_cannot_be_deleted(number: str) -> None:
+    """404, whatever stands for its number."""
+    async with emulated() as client:
+        assert (await client.call("DELETE", f"/emulator/faults/{number}")).status == 404
+
+
+@pytest.mark.parametrize("action", ["cut-gzip", "cut-json", "content-type", "cut"])
+async def test_an_answer_without_a_body_cannot_be_spoilt(action: str) -> None:
+    """A subscription's deletion, 204: it passes, or its connection ends."""
+    async with emulated() as client, subscriber() as hook:
+        created = await client.post("/v1.0/subscriptions", subscription(hook.url, client.emulator.world.clock))
+        await _add(client, kind="subscriptions", method="DELETE", action=action)
+        answer = await client.call("DELETE", f"/v1.0/subscriptions/{created.json['id']}")
+
+        assert answer.status == 204
+
+
+@pytest.mark.parametrize(
+    "option", [{"speed": math.inf}, {"speed": math.nan}, {"rate": math.inf}, {"token_seconds": math.inf}]
+)
+async def test_what_is_no_number_of_the_emulator_s_is_one_sentence(option: dict[str, float]) -> None:
+    """Exit code 2, before anything listens."""
+    with pytest.raises(UserError, match="--speed must be above 0 and at most") as caught:
+        await emulate_command(port=0, calls=0, **option)  # type: ignore[arg-type]
+
+    assert caught.value.exit_code == 2
 
 
 def test_the_page_on_the_emulator_names_every_kind_action_and_field() -> None:

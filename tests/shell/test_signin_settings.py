@@ -141,7 +141,7 @@ def test_a_secrets_file_is_read_now_and_known_for_later(tmp_path: Path) -> None:
         found = load(environ).tenants["contoso"]
         assert found.client_secret_file == "token"
         assert found.client_secret.reveal() == outside_token(0)
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match="client_secret_file names a file"):
         load(tenant(client_secret_file="nowhere"))
 
 
