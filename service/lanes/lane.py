@@ -30,7 +30,8 @@ from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
 from service.lanes.accounts import Accounts
-from service.lanes.batch import MOST_ITEMS, Assembler, Audits, Batch, Gates, Held
+from service.lanes.assembler import Assembler, Audits, Gates
+from service.lanes.batch import MOST_ITEMS, Batch, Held
 from service.lanes.beside import Beside, Ended, Found, found_by
 from service.lanes.guard import Guard
 from service.lanes.inbox import Notices, Report, tally

@@ -9,7 +9,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from service.kafka.topics import Topics, partition_of
-from service.lanes.batch import is_call
+from service.lanes.assembler import is_call
 from service.lanes.inbox import decode_message, unix_or_zero
 from service.lanes.intake import due_at, item_of, received_at
 from service.lanes.ledger import Ledger, ledger_key

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from service.lanes.batch import is_call
+from service.lanes.assembler import is_call
 from service.lanes.ledger import ledger_key
 from service.metrics import REFUSED
 from service.notification import (
