@@ -105,12 +105,19 @@ class HeadParser:
         if was_in_body:
             self._begun_bytes -= body.total_bytes - already
         if messages or was_in_body:
-            self._leave_out_bodies(has_grown=bool(messages) or body.total_bytes > already, is_chunked=was_chunked)
+            self._leave_out_bodies(
+                is_all=bool(messages) and self._body is EMPTY_PAYLOAD and data.endswith(b"\r\n\r\n"),
+                most=len(data),
+                has_grown=bool(messages) or body.total_bytes > already,
+                is_chunked=was_chunked,
+            )
         self._check()
         return parsed
 
-    def _leave_out_bodies(self, *, has_grown: bool, is_chunked: bool) -> None:
+    def _leave_out_bodies(self, *, is_all: bool, most: int, has_grown: bool, is_chunked: bool) -> None:
         """What is left of the last read belongs to a body that is not whole yet, or begins the next request.
+
+        `is_all`: nothing is left, whatever the heads seem to have had; `most`: all that the last read can have left.
 
         What stands around chunks cannot be told from a beginning. A body that does not grow has trailers, which the
         parser keeps, or framing without end.
@@ -118,7 +125,7 @@ class HeadParser:
         if not self._body.is_eof():
             self._begun_bytes = 0 if has_grown else self._begun_bytes
         else:
-            self._begun_bytes = 0 if is_chunked else min(max(self._begun_bytes, 0), READ_BYTES)
+            self._begun_bytes = 0 if is_chunked or is_all else min(max(self._begun_bytes, 0), most)
 
     def _check(self) -> None:
         self._count()

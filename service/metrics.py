@@ -63,7 +63,7 @@ HUB_EVENTS = ("notifications", "probe", "not_json", "not_a_collection")
 GRAPH_OUTCOMES = ("ok", "not_found", "throttled", "unauthorized", "forbidden", "error", "timeout", "cut", "refused")
 GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscriptions", "list")
 DAY_STATES = ("listed", "published", "set_aside", "missing", "healed", "late")
-BOUNDS = ("batch_bytes", "bytes_in_flight", "concurrent_fetches", "budget")
+BOUNDS = ("batch_bytes", "bytes_in_flight", "concurrent_fetches", "held_bytes", "budget")
 AUDITS = ("same", "newer", "older", "unread")
 REOPENED = ("fenced", "kafka", "publish", "internal")
 

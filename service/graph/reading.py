@@ -162,6 +162,7 @@ class Reading:
 
         An expansion that is missing altogether is walked too: absent is not the same as empty.
         """
+        held, size = self._subject.stay.held, self.body_bytes
         if items is not None:
             try:
                 return await self._follow(collection, items, link)
@@ -170,6 +171,9 @@ class Reading:
         for _ in range(MOST_WALKS):
             if self.kept is not None:
                 self.kept.restart(collection.call)
+            # The pages of the walk before are let go.
+            self._subject.stay.give_back(held)
+            self.body_bytes = size
             try:
                 page = await self._page(collection, collection.url(self._root_url, self._subject.call_id))
                 return await self._follow(collection, page.items, page.link)

@@ -16,6 +16,8 @@ from service.metrics import Metrics
 
 # What a holder may have however full it is: nearly every record of a call between two people, and of a small meeting.
 SMALL_BYTES: Final = 256 * 1024
+# So many that wait are enough: each has been asked for in vain.
+MANY: Final = 12
 
 
 class Room:
@@ -49,6 +51,11 @@ class Room:
         if self._first is stay:
             self._first = None
             self._admit()
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether more wait than will soon be let through."""
+        return len(self._waiting) >= MANY
 
     def has_room(self, stay: "Stay", size: int) -> bool:
         """Whether the holder may take so many bytes more without waiting."""

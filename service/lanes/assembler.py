@@ -5,7 +5,7 @@ to the intake, so the handled items of a partition are always the first of those
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -92,21 +92,25 @@ class Assembler:
     async def assemble(self, items: Sequence[Item]) -> tuple[Batch, Sequence[Item]]:
         """A batch with its looks under way, and the items that were not started."""
         batch = self.current = Batch()
-        return batch, await self.extend(batch, items)
-
-    async def extend(self, batch: Batch, items: Sequence[Item]) -> Sequence[Item]:
-        """Puts more into a batch whose looks are under way; gives the items that were not started."""
         try:
-            for index, item in enumerate(items):
-                if not await self._place(batch, item):
-                    return items[index:]
-                batch.handled.append(item)
+            return batch, await self.extend(batch, items)
         except BaseException:
             await self.looks.discard(batch.looks())
             raise
+
+    async def extend(self, batch: Batch, items: Sequence[Item]) -> Sequence[Item]:
+        """Puts in what was taken just now; gives the items that were not started.
+
+        A look that had begun when they were taken may show less than they announce: they look for themselves, later.
+        """
+        begun = {key for key, group in batch.groups.items() if group.look.slot is not None}
+        for index, item in enumerate(items):
+            if not await self._place(batch, item, begun):
+                return items[index:]
+            batch.handled.append(item)
         return ()
 
-    async def _place(self, batch: Batch, item: Item) -> bool:
+    async def _place(self, batch: Batch, item: Item, begun: Set[bytes]) -> bool:
         """Gives one item its place in the batch; False when the batch ends before it."""
         notification = item.notification
         if notification is None or not is_call(notification):
@@ -115,6 +119,9 @@ class Assembler:
         key = notification.key
         if partition_of(key, self.partitions) != self.lane:
             batch.strays.append(item)
+            return True
+        if key in begun:
+            batch.put(key, policy.later(notification, policy.JOINED_FETCH, 0, self.rules, self.clock.now()))
             return True
         if key in batch.groups:
             batch.groups[key].notifications.append(notification)
@@ -195,6 +202,8 @@ class Assembler:
                 return "batch_bytes"
             if batch.handled and self.looks.slots.has_queue:
                 return "concurrent_fetches"
+            if batch.handled and self.looks.in_flight.has_queue:
+                return "held_bytes"
             seconds = self.gates.budget_seconds(tenant_name)
             if seconds <= 0 and not self.looks.in_flight.is_full:
                 return None
@@ -221,10 +230,17 @@ class Assembler:
         """
         batch.merge_waiting()
         late = await self._wait(batch.looks(), patience_seconds)
-        self._send_beside(batch, [look for look in late if look.slot is not None and not self._is_audit(batch, look)])
-        # What waits until less is held may be waiting for this very batch to be published.
-        await self._give_up(batch, [look for look in late if look.progress.is_held_back])
-        await self._give_up(batch, await self._wait(batch.looks(), deadline_seconds - patience_seconds))
+        self._send_beside(batch, late)
+        left = deadline_seconds - patience_seconds
+        while left > 0 and (late := [look for look in batch.looks() if not look.task.done()]):
+            # What waits until less is held may be waiting for this very batch to be published.
+            held_back = [look for look in late if look.progress.is_held_back]
+            self._send_beside(batch, held_back)
+            await self._give_up(batch, held_back)
+            seconds = min(left, LOOK_AGAIN_SECONDS * self.clock.speed)
+            await self._wait(batch.looks(), seconds)
+            left -= seconds
+        await self._give_up(batch, [look for look in batch.looks() if not look.task.done()])
         for group in batch.groups.values():
             batch.outcomes.append(self._judge(group, group.look.result()))
         merged = sum(len(group.notifications) - 1 for group in batch.groups.values())
@@ -233,7 +249,8 @@ class Assembler:
     def _send_beside(self, batch: Batch, late: Sequence[Look]) -> None:
         """As many as there is room for beside; first those that are going on."""
         keys = {id(group.look): key for key, group in batch.groups.items()}
-        late = sorted(late, key=lambda look: look.progress.is_held_back)
+        late = [look for look in late if look.slot is not None and not self._is_audit(batch, look)]
+        late.sort(key=lambda look: look.progress.is_held_back)
         for look in late[: max(0, self.beside.most - len(self.beside.looks))]:
             look.go_beside()
             key = keys[id(look)]
@@ -242,11 +259,12 @@ class Assembler:
 
     async def _give_up(self, batch: Batch, late: Sequence[Look]) -> None:
         """Breaks off those of the batch's looks; each is looked at again later."""
-        for key, group in list(batch.groups.items()):
-            if group.look in late:
-                del batch.groups[key]
-                batch.outcomes.append(self._not_in_time(group))
-                await self.looks.discard([group.look])
+        given_up = {key: group for key, group in batch.groups.items() if group.look in late}
+        for key, group in given_up.items():
+            # All before any is broken off: what one of them lets go another would take at once.
+            batch.outcomes.append(self._not_in_time(group))
+            del batch.groups[key]
+        await self.looks.discard([group.look for group in given_up.values()])
 
     def _not_in_time(self, group: Group) -> Outcome:
         """A failed attempt if Graph was asked and silent; none if it waited for its slot, for room, the budget."""

@@ -232,6 +232,7 @@ class Lane:
         try:
             room = settings.lanes.batch_notifications
             while not not_started and len(items) == room and (room := self._room_left(batch)) > 0:
+                await asyncio.sleep(0)  # neither a poll of what is there nor an item without a look lets others run
                 items = await intake.take(room, more=True)
                 not_started = await assembler.extend(batch, items)
             intake.give_back(not_started)

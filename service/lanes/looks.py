@@ -39,6 +39,11 @@ class InFlight:
         """Whether further fetches should wait for publications."""
         return self._held >= self._limit
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether so many records wait until less is held that further ones should not be started."""
+        return self._room.has_queue
+
     def add(self, size_bytes: int) -> None:
         """Counts encoded bytes; a negative number gives them back."""
         self._held += size_bytes
@@ -106,6 +111,7 @@ class Look:
     started: float
     progress: Progress = field(default_factory=Progress)
     slot: Slot | None = None
+    is_given_back: bool = False
     task: "asyncio.Task[ShapedRecord | CallstreamError]" = field(init=False)
 
     def go_beside(self) -> None:
@@ -181,6 +187,9 @@ class Looks:
             await asyncio.wait({look.task for look in looks})
 
     def _give_back(self, look: Look, task: "asyncio.Task[ShapedRecord | CallstreamError]") -> None:
+        if look.is_given_back:
+            return
+        look.is_given_back = True
         look.progress.let_go()
         if not task.cancelled() and task.exception() is None and isinstance(result := task.result(), ShapedRecord):
             self.in_flight.add(-result.size_bytes)

@@ -44,6 +44,8 @@ def check(settings: Settings) -> None:
         )
     if settings.graph.cloud == "custom" and not (settings.graph.root_url and settings.graph.login_url):
         raise UserError("Setting graph.cloud is custom, so graph.root_url and graph.login_url must be set.")
+    if settings.lanes.held_bytes < settings.lanes.bytes_in_flight:
+        raise UserError("Setting lanes.held_bytes must be at least lanes.bytes_in_flight, which it includes.")
     if settings.graph.request_timeout_seconds >= settings.graph.record_deadline_seconds:
         raise UserError("Setting graph.request_timeout_seconds must be below graph.record_deadline_seconds.")
 

@@ -116,6 +116,7 @@ def test_every_documented_variable_is_understood() -> None:
         ({**TENANT, "CALLSTREAM_TENANTS__B__ID": ID.upper(), "CALLSTREAM_TENANTS__B__CLIENT_ID": "b"}, "same id"),
         ({"CALLSTREAM_GRAPH__CLOUD": "custom"}, "graph.root_url"),
         ({"CALLSTREAM_GRAPH__REQUEST_TIMEOUT_SECONDS": "20"}, "graph.request_timeout_seconds"),
+        ({"CALLSTREAM_LANES__HELD_BYTES": "1000000"}, "lanes.held_bytes"),
         ({"CALLSTREAM_CONFIG": "/nowhere/x.toml"}, "/nowhere/x.toml"),
         ({**TENANT, "CALLSTREAM_TENANTS__CONTOSO__CLIENT_SECRET_FILE": "/nowhere/y"}, "client_secret_file"),
     ],

@@ -15,7 +15,7 @@ from service.errors import GraphUnavailable
 from service.graph.client import Progress
 from service.graph.room import SMALL_BYTES, Room
 from service.metrics import Metrics
-from tests.shell.graph_fixture import TENANT, Answer, ScriptedGraph, World, scripted, world_of
+from tests.shell.graph_fixture import TENANT, Answer, ScriptedGraph, World, fails, says, scripted, world_of
 
 MB = 1024 * 1024
 CALLS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
@@ -228,4 +228,26 @@ async def test_a_record_beyond_its_own_bound_is_refused(graph: ScriptedGraph) ->
     async with full_world(graph, max_record_bytes=2 * MB) as world:
         with pytest.raises(GraphUnavailable, match=r"graph\.max_record_bytes"):
             await world.fetch(CALLS[0])
+        assert world.sample("held_bytes") == 0
+
+
+async def test_pages_that_are_walked_again_are_not_counted_twice(graph: ScriptedGraph) -> None:
+    """A link that goes bad on the way: what was read of the collection is forgotten, and so are its bytes."""
+    sessions = f"{graph.url}/v1.0/communications/callRecords/{CALLS[0]}/sessions"
+    page = {"value": [], "padding": "x" * (3 * MB)}
+    record = {"id": CALLS[0], "version": 1, "sessions": [], "participants_v2": []}
+    graph.script("record", says({**record, "sessions@odata.nextLink": f"{sessions}?$skiptoken=1"}))
+    graph.script("version", says({"id": CALLS[0], "version": 1}))
+    graph.script(
+        "sessions",
+        says({**page, "@odata.nextLink": f"{sessions}?$skiptoken=2"}),
+        fails(410),
+        says({**page, "@odata.nextLink": f"{sessions}?$skiptoken=3"}),
+        says({"value": []}),
+    )
+    async with world_of(graph.url, max_record_bytes=5 * MB) as world:
+        async with world.client.fetched("contoso", TENANT, CALLS[0], Progress()) as fetched:
+            assert 3 * MB < fetched.body_bytes < 4 * MB
+            # And what the version's answer held beside, which is let go with the rest.
+            assert fetched.body_bytes <= world.sample("held_bytes") < fetched.body_bytes + 1000
         assert world.sample("held_bytes") == 0
