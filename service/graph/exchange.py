@@ -7,8 +7,8 @@ of the one clock, and a server's `Retry-After` goes before both.
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, Generic, Literal, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -87,9 +87,9 @@ class Good(Generic[Value]):
 
 @dataclass(frozen=True)
 class Bad:
-    """Anything else."""
+    """Anything else. `kept_waiting`: it broke off after we had not read on, for want of room; Graph has not failed."""
 
-    kind: Kind
+    kind: Kind | Literal["kept_waiting"]
     outcome: str
     """Label of graph_seconds."""
     sentence: str
@@ -110,6 +110,7 @@ class _Ready:
 class _Tries:
     failed: int = 0
     throttled: int = 0
+    kept_waiting: int = 0
     has_new_token: bool = False
 
 
@@ -174,11 +175,13 @@ class Exchange:
         self, subject: Subject, call: str, url: str, ready: _Ready, decode: Callable[[bytes], Value]
     ) -> Good[Value] | Bad:
         """One request, measured, and told to the tenant's gate."""
-        started, held = self._clock.now(), subject.stay.held
+        started, held, waits = self._clock.now(), subject.stay.held, subject.stay.waits
         try:
             answer = await self._attempt(url, ready.token, subject.stay, decode)
             if isinstance(answer, Bad):
                 subject.stay.give_back(held)
+                if answer.kind == "failed" and subject.stay.waits > waits:
+                    answer = replace(answer, kind="kept_waiting")
             self._count(subject, call, answer, self._clock.now() - started)
         finally:
             if ready.is_probe:
@@ -267,6 +270,8 @@ class Exchange:
                     raise error
             case "failed":
                 await self._pause(bad, subject, tries)
+            case "kept_waiting" if tries.kept_waiting < self._settings.tries:
+                tries.kept_waiting += 1
             case _:
                 raise GraphUnavailable(bad.sentence)
 

@@ -108,6 +108,8 @@ class Stay:
         self.held = 0
         """Bytes."""
         self.is_waiting = False
+        self.waits = 0
+        """How often it had to wait."""
 
     def takes(self, size: int) -> bool:
         """Takes so many bytes more if there is room now."""
@@ -124,6 +126,7 @@ class Stay:
     async def wait(self, size: int) -> None:
         """Takes so many bytes when there is room, after `takes` has said that there is none."""
         self.is_waiting = True
+        self.waits += 1
         try:
             await self._room.wait(self, size)
         finally:

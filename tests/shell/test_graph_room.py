@@ -222,6 +222,34 @@ async def test_waiting_for_room_is_no_silence_of_graphs(graph: ScriptedGraph) ->
         assert world.outcomes("record") == {"ok": 2}
 
 
+async def test_a_connection_that_ends_while_nobody_reads_it_is_no_failure_of_graphs(graph: ScriptedGraph) -> None:
+    """A server may close on who takes nothing for long; the page is asked for again, though one try is all there is."""
+    is_closed = asyncio.Event()
+
+    async def gives_up(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while True:
+                    await response.write(b" " * MB)
+        assert request.transport is not None
+        request.transport.abort()
+        is_closed.set()
+        return response
+
+    graph.script("record", large(2), gives_up, large(2))
+    async with full_world(graph, tries=1) as world:
+        async with world.client.fetched("contoso", TENANT, CALLS[0], first := Progress()):
+            waiting = asyncio.create_task(world.fetch(CALLS[1]))
+            async with asyncio.timeout(10):
+                await is_closed.wait()
+        first.let_go()
+
+        assert (await waiting).record.id == CALLS[1]
+        assert world.outcomes("record") == {"ok": 2, "cut": 1}
+
+
 async def test_a_record_beyond_its_own_bound_is_refused(graph: ScriptedGraph) -> None:
     """And lets go what it held."""
     graph.script("record", large(3))
