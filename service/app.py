@@ -252,7 +252,11 @@ async def serve(settings: Settings, roles: Iterable[str]) -> None:
     log.info("callstream starts", version=__version__, roles=sorted(chosen), **describe(settings))
     async with open_service(settings, chosen) as service:
         memory.settle()
-        async with running(service.failed(), "watch") as failed, running(wait_for(stop), "signal") as stopped:
+        async with (
+            running(memory.stay_small(), "memory"),
+            running(service.failed(), "watch") as failed,
+            running(wait_for(stop), "signal") as stopped,
+        ):
             await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 failed.result()

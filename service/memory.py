@@ -7,7 +7,7 @@ which no heartbeat is sent and no notification answered (bench/, docs/benchmark.
 What is freed goes back to the system: glibc raises its thresholds each time a large block is freed, up to 32 MB, and
 from then on what a meeting of thousands needed for a minute stays with the process, in pieces. Thresholds that are set
 are not raised (mallopt(3)). Events are smaller than any threshold, and what lies between them keeps the heap as it is;
-so its free pages are given back when many have been let go at once (malloc_trim(3)).
+so its free pages are given back when many have been let go at once, and now and then (malloc_trim(3)).
 """
 
 import asyncio
@@ -26,6 +26,9 @@ MALLOC = ((M_MMAP_THRESHOLD, 512 * 1024), (M_TRIM_THRESHOLD, 2 * 1024 * 1024), (
 # What is worth a walk over the heap, some milliseconds: the events of a meeting of some hundreds.
 LARGE_BYTES = 4 * 1024 * 1024
 GONE_SECONDS = 1.0
+# What fails leaves cycles (an error refers to the frames that refer to it), some thousands a minute where much fails:
+# too few for the collector to look at them, and each keeps a page.
+TIDY_SECONDS = 60.0
 _trims_at = 0.0  # seconds of the loop's clock; of the process, like its heap
 
 
@@ -51,3 +54,11 @@ def let_go(size_bytes: int) -> None:
 def _trim() -> None:
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+async def stay_small() -> None:
+    """Until cancelled. A look at what is young takes some milliseconds, the walk over the heap as much."""
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        gc.collect(1)
+        _trim()
