@@ -234,7 +234,7 @@ async def _replay_lane(
         try:
             name = topics.transactional_id(lane.number)
             async with open_publisher(lane.kafka, topics, name, topics.lane_group) as publisher:
-                await restore(lane.kafka, topics, lane.number, ledger)
+                await restore(lane.kafka, topics, lane.number, ledger, publisher)
                 writer = Writer(topics, lane.number, lane.kafka.partitions, lane.limits)
                 work = LaneReplay(lane.settings, writer, publisher, ledger, selection, tally)
                 async for position, records in scan(consumer, source, POLL_RECORDS):

@@ -38,6 +38,21 @@ class Publisher:
             await self._producer.send_offsets_to_transaction(dict(offsets), self.offsets_group)
         await self._producer.commit_transaction()
 
+    async def mark(self, record: KafkaRecord) -> int:
+        """The offset behind a record that nobody who reads what is committed ever sees: acknowledged, then aborted.
+
+        Whoever has read so far has read all that was written before. An end that a broker names is no proof of that:
+        one that was frozen takes itself for the leader for a moment when it wakes up, and its end is that of when it
+        fell asleep; but it gets no acknowledgement of the replicas. And a record of this producer's that was left in
+        the partition without an end, which would hold readers back for ever, ends with this one. Raises `KafkaError`.
+        """
+        await self._producer.begin_transaction()
+        sent = await self._producer.send_and_wait(
+            record.topic, record.value, key=record.key, partition=record.partition, headers=record.headers
+        )
+        await self._producer.abort_transaction()
+        return int(sent.offset) + 1
+
     async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
         """All of them, acknowledged; those of one partition in their order."""
         by_partition: defaultdict[tuple[str, int], list[KafkaRecord]] = defaultdict(list)

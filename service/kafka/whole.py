@@ -28,13 +28,13 @@ class Sink(Protocol):
         """Takes one record, in order. ValueError for one that is none of its own."""
 
 
-async def read_whole(kafka: Kafka, partition: TopicPartition, sink: Sink) -> None:
-    """Gives `sink` everything committed in a partition from its `next_offset` to the end.
+async def read_whole(kafka: Kafka, partition: TopicPartition, sink: Sink, least: int = 0) -> None:
+    """Gives `sink` everything committed in a partition from its `next_offset` to the end, which is `least` or more.
 
     Only when the high watermark is reached has everything been seen: an open transaction would otherwise hide records.
     Raises `EndUnreachable`, `KafkaError`.
     """
-    end = await _high_watermark(kafka, partition)
+    end = max(least, await _high_watermark(kafka, partition))
     if sink.next_offset >= end:
         return
     try:

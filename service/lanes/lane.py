@@ -162,7 +162,7 @@ class Lane:
                 opening = open_publisher(kafka, ports.topics, name, ports.topics.lane_group)
                 publisher = await stack.enter_async_context(opening)
                 offsets = await committed_offsets(ports.admin, ports.topics, self.number, publisher.offsets_group)
-            await restore(kafka, ports.topics, self.number, self.ledger)
+            await restore(kafka, ports.topics, self.number, self.ledger, publisher)
             async with asyncio.timeout(OPEN_SECONDS):
                 most = ports.settings.lanes.retry_buffer
                 reading = open_intake(kafka, ports.topics, self.number, offsets, ports.clock, most)

@@ -3,14 +3,23 @@
 Both are read after the lane's producer has started: from then on no earlier owner can add to either.
 """
 
+import asyncio
+
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from service.kafka.publisher import Publisher
+from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
 from service.kafka.whole import read_whole
 from service.lanes.ledger import Ledger
 from service.settings import Kafka
+
+# The key of what is no call's: a ledger forgets what it never knew.
+NO_CALL = bytes(32)
+# A leader has to be found, and its replicas to follow; beyond that the lane opens again.
+MARK_SECONDS = 60.0
 
 
 class OffsetsUnreadableError(KafkaError):  # type: ignore[misc]
@@ -36,9 +45,13 @@ async def committed_offsets(
     return {partition: meta.offset for partition, meta in found.items() if meta.offset >= 0}
 
 
-async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger) -> None:
+async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger, publisher: Publisher) -> None:
     """Reads the ledger partition from `ledger.next_offset` to its end.
 
-    Whole or not at all: an entry that is missed means events published twice. Raises `EndUnreachable`, `KafkaError`.
+    Whole or not at all: an entry that is missed means events published twice. So the lane's publisher leaves a mark
+    there first, and it is read up to the mark, whatever a broker takes for the end. Raises `EndUnreachable`,
+    `KafkaError`.
     """
-    await read_whole(kafka, TopicPartition(topics.ledger, lane), ledger)
+    async with asyncio.timeout(MARK_SECONDS):
+        least = await publisher.mark(KafkaRecord(topics.ledger, lane, NO_CALL, None, []))
+    await read_whole(kafka, TopicPartition(topics.ledger, lane), ledger, least)

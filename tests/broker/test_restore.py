@@ -1,0 +1,72 @@
+"""What a lane reads before it works: all of its ledger, whatever a broker takes for the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from service.kafka.delivery import open_publisher
+from service.kafka.publisher import Publisher
+from service.kafka.records import KafkaRecord
+from service.kafka.topics import Topics, ensure
+from service.kafka.whole import read_whole
+from service.lanes.ledger import Entry, Ledger, ledger_key
+from service.lanes.restore import restore
+from service.settings import Settings
+from tests.broker.lane_bench import TENANT, call_id, eventually, read_all, settings_for
+
+
+@asynccontextmanager
+async def opened(settings: Settings, topics: Topics) -> AsyncIterator[Publisher]:
+    """The publisher of lane 0, with its topics made."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        await ensure(admin, topics, settings.kafka, create=True)
+    finally:
+        await admin.close()
+    async with open_publisher(settings.kafka, topics, topics.transactional_id(0), topics.lane_group) as publisher:
+        yield publisher
+
+
+def entry(topics: Topics, name: str) -> KafkaRecord:
+    """Version 1 of a call is published; whichever lane that is by right."""
+    return KafkaRecord(topics.ledger, 0, ledger_key(TENANT, call_id(name)), Entry(1).encode(), [])
+
+
+async def test_the_ledger_is_read_up_to_the_mark_though_a_broker_names_an_earlier_end(kafka: str, prefix: str) -> None:
+    """As one does that was frozen and has just woken up; to read less would publish events twice."""
+    settings, topics, ledger = settings_for(kafka, prefix), Topics(prefix), Ledger()
+    async with opened(settings, topics) as publisher:
+        await publisher.commit([entry(topics, "first")], {})
+        # An entry and the end of its transaction each; what is wanted stands two further.
+        reading = asyncio.create_task(read_whole(settings.kafka, TopicPartition(topics.ledger, 0), ledger, least=4))
+
+        async def has_read_the_first() -> bool:
+            return len(ledger) == 1
+
+        await eventually(has_read_the_first, "everything up to the end that the broker names is read")
+        assert not reading.done()
+        await publisher.commit([entry(topics, "second")], {})
+        await reading
+
+    assert len(ledger) == 2
+    assert ledger.next_offset == 4
+
+
+async def test_a_mark_is_read_past_and_seen_by_nobody(kafka: str, prefix: str) -> None:
+    """Each time that a lane opens; the ledger holds what it held."""
+    settings, topics = settings_for(kafka, prefix), Topics(prefix)
+    async with opened(settings, topics) as publisher:
+        await publisher.commit([entry(topics, "call")], {})
+        ledgers = [Ledger(), Ledger()]
+        for ledger in ledgers:
+            await restore(settings.kafka, topics, 0, ledger, publisher)
+        await publisher.commit([entry(topics, "another")], {})
+        found = await read_all(kafka, topics.ledger, 1)
+
+    assert [len(ledger) for ledger in ledgers] == [1, 1]
+    assert ledgers[0].next_offset < ledgers[1].next_offset
+    assert [record.key for record in found] == [entry(topics, name).key for name in ("call", "another")]
