@@ -48,9 +48,9 @@ class Flushes(Publisher):
         # Said twice the keeper would count twice; not said at all, it looks at the hour again.
         await self._send_all(last)
 
-    async def mark(self, record: KafkaRecord) -> int:  # noqa: ARG002 - as a transactional publisher's
-        """Nothing is written: it would be seen, and an end that is too early costs a repetition, as much else does."""
-        return 0
+    async def mark(self, topics: Iterable[str], partition: int, key: bytes) -> dict[str, int]:  # noqa: ARG002
+        """Nothing is written: it would be seen, and what it is there for costs repetitions, as much else does here."""
+        return dict.fromkeys(topics, 0)
 
     def _stages(self, records: list[KafkaRecord]) -> Iterator[list[KafkaRecord]]:
         """The records, in the order in which they are acknowledged; those of the last come after the offsets."""

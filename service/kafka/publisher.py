@@ -38,20 +38,23 @@ class Publisher:
             await self._producer.send_offsets_to_transaction(dict(offsets), self.offsets_group)
         await self._producer.commit_transaction()
 
-    async def mark(self, record: KafkaRecord) -> int:
-        """The offset behind a record that nobody who reads what is committed ever sees: acknowledged, then aborted.
+    async def mark(self, topics: Iterable[str], partition: int, key: bytes) -> dict[str, int]:
+        """A record in the partition of each topic that nobody who reads what is committed ever sees: acknowledged, then
+        aborted. The offset behind it, by topic. Raises `KafkaError`.
 
-        Whoever has read so far has read all that was written before. An end that a broker names is no proof of that:
-        one that was frozen takes itself for the leader for a moment when it wakes up, and its end is that of when it
-        fell asleep; but it gets no acknowledgement of the replicas. And a record of this producer's that was left in
-        the partition without an end, which would hold readers back for ever, ends with this one. Raises `KafkaError`.
+        What it is for: the partition learns of this producer's epoch, so that what an earlier owner sent and a network
+        or a frozen broker brings late is refused; left to itself it would be taken into the next transaction, and
+        committed with it, or hold readers back for ever (KIP-890: aiokafka keeps one epoch for all transactions of a
+        producer). What has come before, and was left without an end, ends with this. And who has read up to the mark
+        has read all that was written before it, whatever a broker takes for the end.
         """
         await self._producer.begin_transaction()
-        sent = await self._producer.send_and_wait(
-            record.topic, record.value, key=record.key, partition=record.partition, headers=record.headers
-        )
+        wanted = list(topics)
+        sends = [self._producer.send_and_wait(topic, None, key=key, partition=partition) for topic in wanted]
+        offsets: dict[str, int] = {}
+        await _all(_note(offsets, topic, send) for topic, send in zip(wanted, sends, strict=True))
         await self._producer.abort_transaction()
-        return int(sent.offset) + 1
+        return offsets
 
     async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
         """All of them, acknowledged; those of one partition in their order."""
@@ -112,6 +115,11 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
         yield Publisher(producer, group)
     finally:
         await close_producer(producer)
+
+
+async def _note(offsets: dict[str, int], topic: str, send: Coroutine[Any, Any, Any]) -> None:
+    """The offset behind what is sent."""
+    offsets[topic] = int((await send).offset) + 1
 
 
 def _hear(future: "asyncio.Future[Any]") -> None:

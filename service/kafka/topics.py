@@ -89,6 +89,12 @@ class Topics:
         return (self.notifications, *self.retry, self.backfill)
 
     @property
+    def lane_outputs(self) -> tuple[str, ...]:
+        """Topics of which lane *n* alone writes partition *n*."""
+        raw = () if self.raw is None else (self.raw,)
+        return (*self.streams.values(), self.calls, self.ledger, *self.retry, *raw)
+
+    @property
     def per_call(self) -> tuple[str, ...]:
         """Every topic keyed by call; all must have the same number of partitions."""
         raw = () if self.raw is None else (self.raw,)

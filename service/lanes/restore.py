@@ -10,7 +10,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.kafka.publisher import Publisher
-from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
 from service.kafka.whole import read_whole
 from service.lanes.ledger import Ledger
@@ -48,10 +47,11 @@ async def committed_offsets(
 async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger, publisher: Publisher) -> None:
     """Reads the ledger partition from `ledger.next_offset` to its end.
 
-    Whole or not at all: an entry that is missed means events published twice. So the lane's publisher leaves a mark
-    there first, and it is read up to the mark, whatever a broker takes for the end. Raises `EndUnreachable`,
+    Whole or not at all: an entry that is missed means events published twice. First the lane's publisher leaves a mark
+    in every partition that is the lane's to write: what earlier owners left there, or still have under way, ends
+    with it; and the ledger is read up to its mark, whatever a broker takes for the end. Raises `EndUnreachable`,
     `KafkaError`.
     """
     async with asyncio.timeout(MARK_SECONDS):
-        least = await publisher.mark(KafkaRecord(topics.ledger, lane, NO_CALL, None, []))
-    await read_whole(kafka, TopicPartition(topics.ledger, lane), ledger, least)
+        marks = await publisher.mark(topics.lane_outputs, lane, NO_CALL)
+    await read_whole(kafka, TopicPartition(topics.ledger, lane), ledger, marks[topics.ledger])

@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiokafka import TopicPartition
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
+from service.kafka.connect import close_consumer
 from service.kafka.delivery import open_publisher
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
@@ -57,7 +60,7 @@ async def test_the_ledger_is_read_up_to_the_mark_though_a_broker_names_an_earlie
 
 
 async def test_a_mark_is_read_past_and_seen_by_nobody(kafka: str, prefix: str) -> None:
-    """Each time that a lane opens; the ledger holds what it held."""
+    """Each time that a lane opens, in each partition that it writes; the ledger holds what it held."""
     settings, topics = settings_for(kafka, prefix), Topics(prefix)
     async with opened(settings, topics) as publisher:
         await publisher.commit([entry(topics, "call")], {})
@@ -66,7 +69,46 @@ async def test_a_mark_is_read_past_and_seen_by_nobody(kafka: str, prefix: str) -
             await restore(settings.kafka, topics, 0, ledger, publisher)
         await publisher.commit([entry(topics, "another")], {})
         found = await read_all(kafka, topics.ledger, 1)
+        beside = [len(await read_all(kafka, topic, 1)) for topic in topics.lane_outputs if topic != topics.ledger]
+        ends = await marked_ends(settings, topics)
 
     assert [len(ledger) for ledger in ledgers] == [1, 1]
     assert ledgers[0].next_offset < ledgers[1].next_offset
     assert [record.key for record in found] == [entry(topics, name).key for name in ("call", "another")]
+    assert beside == [0] * 8
+    assert min(ends) == 4, "two marks and the ends of their transactions"
+
+
+async def marked_ends(settings: Settings, topics: Topics) -> list[int]:
+    """How far the partitions go that hold marks alone."""
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, group_id=None)
+    await reader.start()
+    try:
+        ends = await reader.end_offsets(
+            [TopicPartition(topic, 0) for topic in topics.lane_outputs if topic != topics.ledger]
+        )
+        return list(ends.values())
+    finally:
+        await close_consumer(reader)
+
+
+async def test_what_an_earlier_owner_still_has_under_way_is_refused_after_a_mark(kafka: str, prefix: str) -> None:
+    """It would be taken into the next transaction, and committed with it."""
+    settings, topics = settings_for(kafka, prefix), Topics(prefix)
+    async with opened(settings, topics) as earlier:
+        await earlier._producer.begin_transaction()
+        await earlier._producer.send_and_wait(topics.calls, b"late", key=b"k", partition=0)
+        async with opened(settings, topics) as publisher:
+            await restore(settings.kafka, topics, 0, Ledger(), publisher)
+            with pytest.raises(KafkaError):
+                await earlier._producer.send_and_wait(topics.streams["audio"], b"late", key=b"k", partition=0)
+            await publisher.commit(
+                [KafkaRecord(topics.streams["audio"], 0, b"k", b"event", []), entry(topics, "call")], {}
+            )
+        found = [
+            record.value
+            for topic in (topics.calls, topics.streams["audio"])
+            for record in await read_all(kafka, topic, 1)
+        ]
+
+    assert found == [b"event"]
