@@ -50,11 +50,9 @@ class Publisher:
         """
         await self._producer.begin_transaction()
         wanted = list(topics)
-        sends = [self._producer.send_and_wait(topic, None, key=key, partition=partition) for topic in wanted]
-        offsets: dict[str, int] = {}
-        await _all(_note(offsets, topic, send) for topic, send in zip(wanted, sends, strict=True))
+        sent = await _all(self._producer.send_and_wait(topic, None, key=key, partition=partition) for topic in wanted)
         await self._producer.abort_transaction()
-        return offsets
+        return {topic: int(one.offset) + 1 for topic, one in zip(wanted, sent, strict=True)}
 
     async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
         """All of them, acknowledged; those of one partition in their order."""
@@ -117,22 +115,17 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
         await close_producer(producer)
 
 
-async def _note(offsets: dict[str, int], topic: str, send: Coroutine[Any, Any, Any]) -> None:
-    """The offset behind what is sent."""
-    offsets[topic] = int((await send).offset) + 1
-
-
 def _hear(future: "asyncio.Future[Any]") -> None:
     """The failure of a batch that nobody awaits any more, because another failed first, is no news for the log."""
     if not future.cancelled():
         future.exception()
 
 
-async def _all(sends: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Awaits every send; the first failure is raised as it is and the others are broken off."""
+async def _all(sends: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """What every send comes to; the first failure is raised as it is and the others are broken off."""
     tasks = [asyncio.create_task(send) for send in sends]
     try:
-        await asyncio.gather(*tasks)
+        return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
