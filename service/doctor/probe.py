@@ -7,9 +7,10 @@ Kafka's protocol: a length, then api key 18 (ApiVersions), version 0, a number t
 import asyncio
 import contextlib
 import socket
-import ssl
 import struct
 from typing import Literal
+
+from service.kafka.knock import speaks_tls
 
 Answer = Literal["kafka", "tls", "http", "closed", "silent", "other"]
 CONNECT_SECONDS = 4.0
@@ -35,7 +36,7 @@ async def ask(host: str, port: int) -> Answer:
     """What kind of server answers. Raises `Unreachable`."""
     answer = await _ask(host, port)
     # Who wants TLS hangs up on anything else, often without a word.
-    return "tls" if answer in ("closed", "silent") and await _speaks_tls(host, port) else answer
+    return "tls" if answer in ("closed", "silent") and await speaks_tls(host, port, CONNECT_SECONDS) else answer
 
 
 async def _ask(host: str, port: int) -> Answer:
@@ -68,23 +69,6 @@ def judge(first: bytes) -> Answer:
         if number == CORRELATION and 0 < size < LARGEST_ANSWER:
             return "kafka"
     return "other"
-
-
-async def _speaks_tls(host: str, port: int) -> bool:
-    """Whether it shakes hands, whoever vouches for it."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLError as exc:
-        # An alert is TLS too: it may want a certificate of ours, or a name.
-        return "ALERT" in (exc.reason or "")
-    except (OSError, TimeoutError):
-        return False
-    await _close(writer)
-    return True
 
 
 async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -90,7 +90,7 @@ async def _knock(kafka: Connection, host: str, port: int) -> tuple[str | None, l
         connection = await create_conn(host, port, **options)
     except (KafkaError, OSError, TimeoutError) as error:
         sentence = _in_words(kafka, f"{host}:{port}", error)
-        if sentence == _hangs_up(kafka, f"{host}:{port}") and await _speaks_tls(host, port):
+        if sentence == _hangs_up(kafka, f"{host}:{port}") and await speaks_tls(host, port):
             return _wants_tls(kafka, f"{host}:{port}"), []
         return sentence, []
     try:
@@ -121,12 +121,12 @@ def _in_words(kafka: Connection, place: str, error: BaseException) -> str | None
     return _closed(kafka, place) if kafka.security_protocol.endswith("SSL") else _hangs_up(kafka, place)
 
 
-async def _speaks_tls(host: str, port: int) -> bool:
+async def speaks_tls(host: str, port: int, seconds: float = TLS_SECONDS) -> bool:
     """Whether TLS is answered with TLS. Nothing is sent but the greeting, so nobody's certificate matters."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        async with asyncio.timeout(TLS_SECONDS):
+        async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or "")
