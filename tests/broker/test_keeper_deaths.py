@@ -31,6 +31,7 @@ from service.receiver import KafkaStore, receiver_site
 from service.settings import Receiver
 from tests.blackbox.fleet import Server
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings
+from tests.freezing import freeze
 
 OLD_KEY, NEW_KEY = "an old key of sixteen", "a new key of sixteen"
 PERIOD_SECONDS = 60.0
@@ -317,7 +318,7 @@ async def test_a_keeper_dies_in_every_call_and_another_takes_over(
 
 async def _freeze(server: Server) -> None:
     assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
+    freeze(server.process.pid)
 
 
 async def _none_stand(playing: Play) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.freezing import freeze
+
 ROOT = Path(__file__).parents[2]
 TERM_SECONDS = 45.0
 AGAIN_SECONDS = 0.5
@@ -70,6 +72,12 @@ class Child:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def freeze(self) -> None:
+        """SIGSTOP, if it runs; returns when it stands."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                freeze(self.pid)
 
     async def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""

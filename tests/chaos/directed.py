@@ -183,7 +183,7 @@ async def woken_after_its_lane_moved(stage: Stage) -> None:
         zombie = await caught()
         # It may be the one that receives.
         await stage.until(lambda: stage.court.is_delivered, "every notice is delivered")
-        zombie.send(signal.SIGSTOP)
+        zombie.freeze()
     try:
         await stage.until(lambda: stage.court.is_complete, "another process publishes it")
     finally:

@@ -95,7 +95,7 @@ async def _hurt(link: Link, strike: Strike) -> None:
 
 async def _strike_child(child: Child, strike: Strike) -> None:
     if strike.what == "stop":
-        child.send(signal.SIGSTOP)
+        child.freeze()
         await asyncio.sleep(strike.seconds)
         child.send(signal.SIGCONT)
         return
