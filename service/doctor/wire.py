@@ -13,8 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import IncompatibleBrokerVersion, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
+
+from service.kafka.epochs import EpochRequest
 
 OPERATIONS = {3: "Read", 4: "Write", 8: "Describe", 10: "DescribeConfigs"}
 UNSAID = -(2**31)
@@ -83,7 +84,7 @@ async def init_producer(admin: AIOKafkaAdminClient, transactional_id: str, timeo
     Raises `KafkaError` when no coordinator can be had.
     """
     node = await admin.find_coordinator(transactional_id, TRANSACTION)
-    response = await admin._send_request(InitProducerIdRequest(transactional_id, timeout_ms), node)
+    response = await admin._send_request(EpochRequest(transactional_id, timeout_ms), node)
     return _name(response.error_code)
 
 

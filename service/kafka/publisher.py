@@ -1,5 +1,7 @@
 """Shell: one lane's transactional producer. Starting it fences whoever had the lane before.
 
+Each transaction has an epoch of its own (`epochs`).
+
 Every send's future is awaited before the offsets go into the transaction: aiokafka's commit succeeds although a send
 failed whose future nobody looked at, and that is loss for good (kafka.md). Any failure between begin and commit leaves
 the outcome unknown; the caller then drops this producer and opens the lane again.
@@ -14,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from service.kafka.connect import client_options, close_producer
+from service.kafka.epochs import take_next_epoch
 from service.kafka.records import KafkaRecord
 from service.settings import Kafka
 
@@ -29,30 +32,47 @@ class Publisher:
         self._producer = producer
         self.offsets_group = group
         """The group under which offsets are committed."""
+        self._next_epoch: asyncio.Task[None] | None = None
 
     async def commit(self, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
         """All records and offsets, or nothing. Raises `KafkaError` (ProducerFenced among them): outcome unknown."""
-        await self._producer.begin_transaction()
+        await self._begin()
         await self._send_all(records)
         if offsets:
             await self._producer.send_offsets_to_transaction(dict(offsets), self.offsets_group)
         await self._producer.commit_transaction()
+        self._has_ended()
 
     async def mark(self, topics: Iterable[str], partition: int, key: bytes) -> dict[str, int]:
         """A record in the partition of each topic that nobody who reads what is committed ever sees: acknowledged, then
         aborted. The offset behind it, by topic. Raises `KafkaError`.
 
-        What it is for: the partition learns of this producer's epoch, so that what an earlier owner sent and a network
-        or a frozen broker brings late is refused; left to itself it would be taken into the next transaction, and
-        committed with it, or hold readers back for ever (KIP-890: aiokafka keeps one epoch for all transactions of a
-        producer). What has come before, and was left without an end, ends with this. And who has read up to the mark
-        has read all that was written before it, whatever a broker takes for the end.
+        What it is for: who has read up to the mark has read all that was written before it, whatever a broker takes for
+        the end; and what an earlier owner left in a partition without an end, ends with this.
         """
-        await self._producer.begin_transaction()
+        await self._begin()
         wanted = list(topics)
         sent = await _all(self._producer.send_and_wait(topic, None, key=key, partition=partition) for topic in wanted)
         await self._producer.abort_transaction()
+        self._has_ended()
         return {topic: int(one.offset) + 1 for topic, one in zip(wanted, sent, strict=True)}
+
+    async def _begin(self) -> None:
+        """Under an epoch that no transaction before it had: what comes late of those is refused."""
+        if self._next_epoch is not None:
+            await self._next_epoch
+        await self._producer.begin_transaction()
+
+    def _has_ended(self) -> None:
+        """The next epoch is taken now and beside other work: asked for only when it is needed, by one that slept
+        through the loss of its lane, it would make the brokers abort what the new owner has begun."""
+        self._next_epoch = asyncio.create_task(take_next_epoch(self._producer))
+
+    async def close(self) -> None:
+        """Ends what goes on beside. The producer is its maker's to close."""
+        if self._next_epoch is not None:
+            self._next_epoch.cancel()
+            await asyncio.gather(self._next_epoch, return_exceptions=True)
 
     async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
         """All of them, acknowledged; those of one partition in their order."""
@@ -108,10 +128,12 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
         # The broker aborts what a dead lane left open after this; a live one needs far less.
         transaction_timeout_ms=60_000,
     )
+    publisher = Publisher(producer, group)
     try:
         await producer.start()
-        yield Publisher(producer, group)
+        yield publisher
     finally:
+        await publisher.close()
         await close_producer(producer)
 
 

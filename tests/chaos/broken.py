@@ -130,11 +130,12 @@ def no_transaction() -> None:
         for record in records:
             by_place[record.topic, record.partition].append(record)
         for (topic, partition), group in sorted(by_place.items(), key=lambda pair: ".streams.audio" not in pair[0][0]):
-            await self._producer.begin_transaction()
+            await self._begin()
             await self._send(topic, partition, group)
             token = _holds_here.set(False)
             await self._producer.commit_transaction()
             _holds_here.reset(token)
+            self._has_ended()
         await held_commit(self, [], offsets)
 
     Publisher.commit = at_once  # type: ignore[method-assign]
