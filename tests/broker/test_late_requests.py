@@ -24,7 +24,7 @@ from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics, ensure
 from service.settings import Settings
 from tests.broker.lane_bench import read_all, settings_for
-from tests.broker.late_frames import END_TXN, INIT_PRODUCER_ID, WRITE_TXN_MARKERS, Late
+from tests.chaos.late_frames import END_TXN, INIT_PRODUCER_ID, WRITE_TXN_MARKERS, Late
 
 SECONDS = 60.0
 INVALID_PRODUCER_EPOCH = 47

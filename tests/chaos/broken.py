@@ -17,7 +17,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from service.kafka import topics
+from service.kafka import publisher, topics
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.lanes import lane
@@ -141,6 +141,15 @@ def no_transaction() -> None:
     Publisher.commit = at_once  # type: ignore[method-assign]
 
 
+def shared_epoch() -> None:
+    """All transactions of a producer have the epoch of its start."""
+
+    async def nothing(*_: Any) -> None:
+        return
+
+    publisher.take_next_epoch = nothing  # type: ignore[assignment]
+
+
 def early_answer() -> None:
     """The receiver says 202 first and stores afterwards."""
     store, tasks = KafkaStore.store, set[asyncio.Task[None]]()
@@ -159,6 +168,7 @@ BUILDS: dict[str, Callable[[], None]] = {
     "no-fencing": no_fencing,
     "no-ledger": no_ledger,
     "no-transaction": no_transaction,
+    "shared-epoch": shared_epoch,
     "early-answer": early_answer,
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.clock import Clock
+from service.embedded import embedded_kafka
 from service.emulator.generator import CallSpec, generate_call
 from service.emulator.options import EmulatorOptions
 from service.emulator.server import Emulator, open_emulator
@@ -20,6 +21,7 @@ from tests.chaos.broken import HOLDS_VARIABLE
 from tests.chaos.children import Child
 from tests.chaos.graph import DELIVERY
 from tests.chaos.judging import Court, Reader, Task
+from tests.chaos.late_frames import END_TXN, Late
 from tests.chaos.links import free_port
 from tests.chaos.world import TENANTS, service_environment
 
@@ -38,6 +40,10 @@ class Stage:
     reader: Reader
     children: list[Child]
     holds: Path
+    late: Late
+    """Stands before the broker, where that is the stage's own."""
+    transactional_id: str
+    """Of the one lane."""
     seen_half: int = 0
     """Half versions that a consumer could see when a process had died in the middle."""
     _made: int = 0
@@ -98,14 +104,19 @@ class Stage:
 
 @asynccontextmanager
 async def stage(kafka: str, prefix: str, folder: Path, build: str, processes: int = 1) -> AsyncIterator[Stage]:
-    """The build at work on the broker `kafka`, with a subscription."""
+    """The build at work on the broker `kafka`, or on one of its own behind a proxy if that is empty."""
     holds = folder / "holds"
     holds.mkdir(parents=True)
     async with AsyncExitStack() as stack:
+        late = Late()
+        if not kafka:
+            stack.push_async_callback(late.close)
+            kafka = (await stack.enter_async_context(embedded_kafka(advertise=late.front))).bootstrap_servers
         options = EmulatorOptions(port=0, tenants=tuple(TENANTS[:1]), delivery=DELIVERY, state_file=folder / "state")
         emulator = await stack.enter_async_context(open_emulator(options, Clock()))
         task = Task(kafka, prefix, 1, str(folder / "state"), "", calls=0)
-        built = Stage(emulator, Court(task), Reader(task), _children(kafka, prefix, folder, build, emulator), holds)
+        children = _children(kafka, prefix, folder, build, emulator)
+        built = Stage(emulator, Court(task), Reader(task), children, holds, late, f"{prefix}.lane.0")
         del built.children[processes:]
         for child in built.children:
             await child.start()
@@ -191,6 +202,23 @@ async def woken_after_its_lane_moved(stage: Stage) -> None:
     await stage.until(lambda: any(stage.holds.glob("past-begin.*")), "the zombie has tried")
 
 
+async def told_late_that_it_had_ended(stage: Stage) -> None:
+    """A commit whose connection ends is asked for again; the first request is handled when the next transaction has
+    one topic's records in Kafka. SIGKILL then."""
+    await stage.over()  # the lane is open
+    stage.late.keep_next(END_TXN, holding=stage.transactional_id.encode())
+    await stage.over()
+    await stage.late.kept()
+    async with stage.holding("half") as caught:
+        stage.announce()
+        victim = await caught()
+        await asyncio.sleep(QUIET_SECONDS)  # what was sent beside it has arrived
+        await stage.late.deliver()
+        await victim.kill()
+    await victim.start()
+    await stage.over()
+
+
 async def killed_before_it_stored(stage: Stage) -> None:
     """SIGKILL of the receiver when a notification has come and is not in Kafka."""
     async with stage.holding("store") as caught:
@@ -207,6 +235,7 @@ Directed = Callable[[Stage], Awaitable[None]]
 DIRECTED: dict[str, Directed] = {
     "offsets-outside": killed_before_the_commit,
     "no-transaction": killed_half_way,
+    "shared-epoch": told_late_that_it_had_ended,
     "no-ledger": restarted_and_told_again,
     "no-fencing": woken_after_its_lane_moved,
     "early-answer": killed_before_it_stored,
