@@ -83,6 +83,7 @@ class Metrics:
         self._receiver()
         self._graph()
         self._lanes()
+        self._load()
         self._keeper()
         self._make_children(tuple(tenants))
 
@@ -186,6 +187,8 @@ class Metrics:
         self.transaction_seconds = self._histogram(
             "transaction_seconds", "Seconds from begin to commit of one transaction.", SECONDS
         )
+
+    def _load(self) -> None:
         self.lanes_owned = self._gauge("lanes_owned", "Lanes this process works.")
         self.lane_reopened = self._counter(
             "lane_reopened_total", "Lanes opened again after a failure, by what failed.", ("reason",)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.shell.test_receiver import STATE, SUBSCRIPTION, TENANT
+from tests.shell.receiving import STATE, SUBSCRIPTION, TENANT
 
 MARK = "INJECTED"
 SMUGGLED = "bad0bad0-0000-4000-8000-000000000000"

@@ -6,7 +6,7 @@ from service.cli.reference import DOCS, TODO, families, metrics_page, settings_p
 from service.logs import describe
 from service.metrics import REFUSED
 from service.settings import Settings
-from tests.shell.test_receiver import item, lifecycle_item, open_receiver
+from tests.shell.receiving import item, lifecycle_item, open_receiver
 
 
 def test_settings_page_is_the_code_s() -> None:

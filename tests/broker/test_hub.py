@@ -31,8 +31,8 @@ from tests.broker.security_fixture import PASSWORD, ROLES, USER, Secured, all_cl
 from tests.broker.test_keeper import calls, open_world
 from tests.broker.test_receiver_kafka import create_topics
 from tests.broker.test_reconcile import CONTOSO, world_of
-from tests.shell.test_receiver import KEY, TENANT
-from tests.shell.test_receiver import item as good_item
+from tests.shell.receiving import KEY, TENANT
+from tests.shell.receiving import item as good_item
 
 __all__ = ["all_closed", "secured"]
 

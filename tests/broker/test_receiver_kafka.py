@@ -23,8 +23,8 @@ from service.metrics import REFUSED, Metrics
 from service.notification import Gatekeeper, LifecycleEvent, Notification, call_key, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Kafka, Receiver
-from tests.shell.test_receiver import CALL, KEY, SUBSCRIPTION, TENANT, lifecycle_item
-from tests.shell.test_receiver import item as good_item
+from tests.shell.receiving import CALL, KEY, SUBSCRIPTION, TENANT, lifecycle_item
+from tests.shell.receiving import item as good_item
 
 SECONDS = 60.0
 PARTITIONS = 4

@@ -15,7 +15,7 @@ import yaml
 from service import receiver
 from service.notification import LIFECYCLE_EVENTS, LONGEST_CLIENT_STATE
 from service.settings import Receiver
-from tests.shell.test_receiver import item, lifecycle_item, open_receiver
+from tests.shell.receiving import item, lifecycle_item, open_receiver
 
 FILE = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 EXAMPLES = 40
