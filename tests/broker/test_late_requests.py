@@ -7,7 +7,7 @@ twice, their summaries and ledger entries once. The last parameter of these test
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -24,7 +24,7 @@ from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics, ensure
 from service.settings import Settings
 from tests.broker.lane_bench import read_all, settings_for
-from tests.chaos.late_frames import END_TXN, INIT_PRODUCER_ID, WRITE_TXN_MARKERS, Late
+from tests.chaos.late_frames import END_TXN, INIT_PRODUCER_ID, PRODUCE, WRITE_TXN_MARKERS, Late
 
 SECONDS = 60.0
 INVALID_PRODUCER_EPOCH = 47
@@ -131,6 +131,26 @@ async def test_the_transaction_goes_on_when_the_end_of_the_one_before_comes_late
         await publisher.commit(play.records(b"after"), {TopicPartition(play.topics.notifications, 0): 0})
 
         assert await play.published() == [b"before", b"half", b"whole", b"after"]
+
+
+@pytest.mark.parametrize("whose", ["the same producer's", "the next owner's"])
+async def test_records_of_the_transaction_before_come_during_the_next(
+    kafka_packages: None, prefix: str, whose: str
+) -> None:
+    """They have been sent again and are there; the copy is taken neither into the transaction nor after it."""
+    async with played(1, prefix) as play, play.publisher() as first:
+        play.late.keep_next(PRODUCE, holding=play.events.encode())
+        await first.commit(play.records(b"before"), {})
+        await play.late.kept()
+        async with AsyncExitStack() as stack:
+            publisher = first if whose == "the same producer's" else await stack.enter_async_context(play.publisher())
+            await publisher._begin()
+            await publisher._send_all(play.records(b"half"))
+            await play.late.deliver()
+            await publisher._send_all(play.records(b"whole"))
+            await publisher._producer.commit_transaction()
+
+        assert await play.published() == [b"before", b"half", b"whole"]
 
 
 async def test_an_epoch_whose_answer_was_lost_is_asked_for_again(kafka_packages: None, prefix: str) -> None:

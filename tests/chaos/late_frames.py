@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.links import HOST, free_port
 
-INIT_PRODUCER_ID, END_TXN, WRITE_TXN_MARKERS = 22, 26, 27
+PRODUCE, INIT_PRODUCER_ID, END_TXN, WRITE_TXN_MARKERS = 0, 22, 26, 27
 LENGTH = struct.Struct(">i")
 KEY = struct.Struct(">h")
 
