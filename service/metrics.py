@@ -185,7 +185,7 @@ class Metrics:
         )
         self.transaction_events = self._histogram("transaction_events", "Stream events in one transaction.", SIZES)
         self.transaction_seconds = self._histogram(
-            "transaction_seconds", "Seconds from begin to commit of one transaction.", SECONDS
+            "transaction_seconds", "Seconds from a batch in hand to its commit, with the wait for the epoch.", SECONDS
         )
 
     def _load(self) -> None:

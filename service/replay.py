@@ -247,7 +247,7 @@ async def _replay_lane(
         except ProducerFenced:
             raise UserError(
                 f"Somebody else works lane {lane.number} of {topics.prefix}: another replay, or a service with that "
-                "prefix. End it, and run this again.",
+                "prefix (or a broker has failed meanwhile). End it, and run this again.",
                 exit_code=1,
             ) from None
         tally.unreadable += parts.broken

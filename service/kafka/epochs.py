@@ -17,16 +17,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
     InvalidProducerEpoch,
-    KafkaConnectionError,
-    NodeNotReadyError,
+    KafkaError,
     NoError,
-    NotCoordinatorError,
     ProducerFenced,
-    RequestTimedOutError,
-    UnsupportedVersionError,
     for_code,
 )
 from aiokafka.producer.transaction_manager import PidAndEpoch
@@ -36,17 +30,9 @@ from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, 
 NOBODY = PidAndEpoch(-1, -1)
 """In place of the epoch that is held: whoever has the transactional id now is fenced."""
 
-# The transaction before is being ended in its partitions: milliseconds.
-ENDING_SECONDS = 0.01
-# A coordinator has to be found, or to load.
-AWAY_SECONDS = 0.1
-AWAY = (
-    CoordinatorNotAvailableError,
-    NotCoordinatorError,
-    NodeNotReadyError,
-    RequestTimedOutError,
-    KafkaConnectionError,
-)
+# The transaction before is being ended in its partitions, which takes milliseconds; or a coordinator has to be found.
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.01, 0.5
+TOO_OLD = "transactions need Kafka 2.5 or later; with older brokers set kafka.delivery to at-least-once"
 
 
 class _EpochResponse(Response):  # type: ignore[misc]
@@ -89,38 +75,57 @@ class EpochRequest(Request[_EpochRequestStruct]):  # type: ignore[misc]
         return request_struct_class(*self._fields)
 
 
+class NoEpochError(KafkaError):  # type: ignore[misc]
+    """The brokers refuse this producer a next epoch. Nothing is wrong with what was to be published under it."""
+
+    retriable = True
+
+
 async def take_next_epoch(producer: AIOKafkaProducer) -> None:
     """The producer's next transaction has a higher epoch than the last. Between transactions only.
 
-    Tries for as long as no coordinator answers. Raises `ProducerFenced` when somebody else has the transactional id
-    now: the brokers compare the epoch that is held (after they have aborted what the other has begun, if anything: it
-    is done again). `KafkaError` for what else they refuse.
+    Asks for as long as no coordinator answers. Raises `ProducerFenced` when the brokers know a higher epoch: somebody
+    else has the transactional id (what that one has begun they have aborted first; it is done again), or an answer was
+    lost and the coordinator has failed since. `NoEpochError` for what else they refuse.
     """
+    wait = FIRST_WAIT_SECONDS
+    while (taken := await _ask(producer)) is None:
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
     manager = producer._txn_manager
-    while True:
-        node = await producer._sender._find_coordinator(CoordinationType.TRANSACTION, manager.transactional_id)
-        request = EpochRequest(manager.transactional_id, manager.transaction_timeout_ms, manager._pid_and_epoch)
-        try:
-            # Asked again after an answer was lost, a broker gives the same epoch again (KIP-360).
-            answer = await producer.client.send(node, request, group=ConnectionGroup.COORDINATION)
-            error = for_code(answer.error_code)
-            if error is not NoError:
-                raise error()
-        except AWAY:
-            producer._sender._coordinator_dead(CoordinationType.TRANSACTION)
-            await asyncio.sleep(AWAY_SECONDS)
-        except CoordinatorLoadInProgressError:
-            await asyncio.sleep(AWAY_SECONDS)
-        except ConcurrentTransactions:
-            await asyncio.sleep(ENDING_SECONDS)
-        except InvalidProducerEpoch:
-            raise ProducerFenced from None
-        except NotImplementedError:
-            raise UnsupportedVersionError(
-                "transactions need Kafka 2.5 or later; with older brokers set kafka.delivery to at-least-once"
-            ) from None
-        else:
-            break
-    manager._pid_and_epoch = PidAndEpoch(answer.producer_id, answer.producer_epoch)
+    manager._pid_and_epoch = taken
     # Brokers count from nothing again for each epoch.
     manager._sequence_numbers.clear()
+
+
+async def _ask(producer: AIOKafkaProducer) -> PidAndEpoch | None:
+    """The next producer id and epoch; None when it is to be asked for again."""
+    manager, sender = producer._txn_manager, producer._sender
+    request = EpochRequest(manager.transactional_id, manager.transaction_timeout_ms, manager._pid_and_epoch)
+    try:
+        node = await sender._find_coordinator(CoordinationType.TRANSACTION, manager.transactional_id)
+        # Asked again after an answer was lost, the same coordinator gives the same epoch again (KIP-360).
+        answer = await producer.client.send(node, request, group=ConnectionGroup.COORDINATION)
+    except KafkaError as error:
+        if not _passes(error):
+            raise NoEpochError(f"{type(error).__name__}: {error}") from error
+        sender._coordinator_dead(CoordinationType.TRANSACTION)
+        return None
+    except NotImplementedError:
+        raise NoEpochError(TOO_OLD) from None
+    kind = for_code(answer.error_code)
+    if kind is NoError:
+        return PidAndEpoch(answer.producer_id, answer.producer_epoch)
+    if kind is InvalidProducerEpoch:  # what ProducerFenced is called in this version of the request
+        raise ProducerFenced
+    if kind is ConcurrentTransactions:
+        return None
+    if not kind.retriable:
+        raise NoEpochError(f"{kind.__name__}: {kind.description}")
+    sender._coordinator_dead(CoordinationType.TRANSACTION)
+    return None
+
+
+def _passes(error: KafkaError) -> bool:
+    """Whether it is about a connection or a coordinator, in aiokafka's own wrapping too."""
+    return bool(error.retriable or getattr(error.__cause__, "retriable", False))

@@ -48,7 +48,8 @@ class Publisher:
         aborted. The offset behind it, by topic. Raises `KafkaError`.
 
         What it is for: who has read up to the mark has read all that was written before it, whatever a broker takes for
-        the end; and what an earlier owner left in a partition without an end, ends with this.
+        the end; and what an earlier owner left in a partition without an end, ends with this (unless a producer id has
+        run out of epochs since).
         """
         await self._begin()
         wanted = list(topics)
@@ -133,8 +134,10 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
         await producer.start()
         yield publisher
     finally:
-        await publisher.close()
-        await close_producer(producer)
+        try:
+            await publisher.close()
+        finally:
+            await close_producer(producer)
 
 
 def _hear(future: "asyncio.Future[Any]") -> None:

@@ -66,7 +66,9 @@ class Desk:
                     await publisher.commit(records, {})
                     tell(begin + len(chunk), len(letters))
         except ProducerFenced:
-            raise UserError("Another replay of dead letters has begun; let it end, then look again.", 1) from None
+            raise UserError(
+                "Another replay of dead letters has begun, or a broker has failed; let it end, then look again.", 1
+            ) from None
 
     def _records(self, letter: Letter, partitions: int) -> Iterable[KafkaRecord]:
         """The notification first: without transactions a kill between the two must cost a repetition, not a letter."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced, UnsupportedVersionError
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from service.embedded import embedded_kafka
 from service.kafka import publisher as publishing
 from service.kafka.delivery import open_publisher
-from service.kafka.epochs import EpochRequest, take_next_epoch
+from service.kafka.epochs import EpochRequest, NoEpochError, take_next_epoch
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics, ensure
@@ -228,5 +228,37 @@ async def test_brokers_that_know_no_such_request_are_told_apart(
     monkeypatch.setattr(EpochRequest, "prepare", lambda self, _: prepare(self, {22: (0, 2)}))
     async with play.publisher() as publisher:
         await publisher.commit([], {})
-        with pytest.raises(UnsupportedVersionError, match=r"Kafka 2\.5 or later.*at-least-once"):
+        with pytest.raises(NoEpochError, match=r"Kafka 2\.5 or later.*at-least-once"):
             await publisher.commit([], {})
+
+
+async def test_a_producer_is_closed_though_its_lane_is_stopped_a_second_time(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While what goes on beside it is being ended; a sender that nobody watches would go on for ever."""
+
+    async def reluctant(_: AIOKafkaProducer) -> None:
+        try:
+            await asyncio.sleep(SECONDS)
+        finally:
+            await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(publishing, "take_next_epoch", reluctant)
+    play = Play(Late(), settings_for(kafka, prefix), Topics(prefix))
+    opened: list[Publisher] = []
+
+    async def work() -> None:
+        async with play.publisher() as publisher:
+            opened.append(publisher)
+            await publisher.commit([], {})
+            await asyncio.sleep(0)  # it goes on beside
+
+    lane = asyncio.create_task(work())
+    async with asyncio.timeout(SECONDS):
+        while not (opened and opened[0]._next_epoch and opened[0]._next_epoch.cancelling()):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    lane.cancel()
+    await asyncio.wait({lane})
+
+    assert lane.cancelled()
+    assert opened[0]._producer._closed
