@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
-from tests.chaos.run import Progress, run
+from tests.chaos.short import short_run
 from tests.chaos.world import AT_LEAST_ONCE, Size
 
 EVENTS, SECONDS, SEED = 1_500, 30.0, 2
@@ -14,8 +12,7 @@ FEWEST_KILLS = 8
 async def test_half_a_minute_of_chaos_without_transactions_loses_nothing(kafka_packages: None, tmp_path: Path) -> None:
     """No call's last version is missing, wrong or half, and no summary stands where events are missing."""
     size = Size(EVENTS, SECONDS, SEED, AT_LEAST_ONCE)
-    with Progress(size, Console(highlight=False, width=120)) as progress:
-        report = await run(size, tmp_path, progress)
+    report = await short_run(size, tmp_path)
 
     assert report.is_right, report.as_json().decode()
     assert report.faults["half versions with a summary"] == 0

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
-from tests.chaos.run import Progress, run
+from tests.chaos.short import short_run
 from tests.chaos.world import Size
 
 EVENTS, SECONDS, SEED = 3_000, 60.0, 1
@@ -14,8 +12,7 @@ FEWEST_KILLS = 15
 async def test_a_minute_of_chaos_loses_and_repeats_nothing(kafka_packages: None, tmp_path: Path) -> None:
     """Three brokers, two receivers, three workers, an emulator; SIGKILL, SIGSTOP, SIGTERM, cut and slow connections."""
     size = Size(EVENTS, SECONDS, SEED)
-    with Progress(size, Console(highlight=False, width=120)) as progress:
-        report = await run(size, tmp_path, progress)
+    report = await short_run(size, tmp_path)
 
     assert report.is_right, report.as_json().decode()
     assert report.kills >= FEWEST_KILLS
