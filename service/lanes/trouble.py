@@ -1,16 +1,37 @@
 """Core: what a lane remembers of transactions that Kafka refused, so that one poisonous record cannot stop it.
 
 Twice the same refusal: the batch is taken apart, one notification a transaction. What is refused then goes to the dead
-letters, reason `unpublishable` (design section 4). Failures that pass (connections, timeouts, fencing) do not count.
+letters, reason `unpublishable` (design section 4). What passes (connections, timeouts) or is about the transaction and
+not about a record (fencing, a coordinator that was frozen and knows of none) does not count.
 """
 
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaError, ProducerClosed, ProducerFenced
+from aiokafka.errors import (
+    ConcurrentTransactions,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerClosed,
+    ProducerFenced,
+    TransactionCoordinatorFenced,
+    UnknownProducerId,
+)
 
 from service.lanes.policy import Outcome, Publish
 
 SAME_REFUSALS = 2
+OF_THE_TRANSACTION = (
+    ConcurrentTransactions,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    ProducerClosed,
+    ProducerFenced,
+    TransactionCoordinatorFenced,
+    UnknownProducerId,
+)
 # So many successes one by one, and the lane takes whole batches again.
 SUCCESSES = 100
 
@@ -31,7 +52,7 @@ class Trouble:
     def failed(self, error: KafkaError, outcomes: Sequence[Outcome]) -> None:
         """A transaction failed with `error`."""
         # A bare KafkaError is how aiokafka says that its sender died, whatever of: a connection that broke, mostly.
-        if isinstance(error, ProducerFenced | ProducerClosed) or type(error) is KafkaError or error.retriable:
+        if isinstance(error, OF_THE_TRANSACTION) or type(error) is KafkaError or error.retriable:
             return
         name = type(error).__name__
         was_apart = self.is_apart
