@@ -6,8 +6,10 @@ inside its clients, so their class is mended in place, as in `security`.
 """
 
 import weakref
+from contextvars import ContextVar
 from typing import Any, Final
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
@@ -46,18 +48,40 @@ async def _read(weak: "weakref.ref[AIOKafkaConnection]") -> None:
 
 
 _connect: Final = AIOKafkaConnection.connect
+_bootstrap: Final = AIOKafkaClient.bootstrap
+_made: Final = ContextVar["weakref.WeakSet[AIOKafkaConnection] | None"]("_made", default=None)
+"""The connections of a client that is just starting."""
 
 
 async def _connect_or_refuse(connection: AIOKafkaConnection) -> Any:
     """As aiokafka does, save that a greeting which can be decoded and makes no sense is an error of Kafka's, too."""
     try:
-        return await _connect(connection)
+        connected = await _connect(connection)
     except (KafkaError, OSError):
         raise
     except (TypeError, AssertionError, LookupError):
         place = f"{connection.host}:{connection.port}"
         raise KafkaConnectionError(f"What answers at {place} is no Kafka") from BrokenFrame(b"")
+    if (made := _made.get()) is not None:
+        made.add(connection)
+    return connected
+
+
+async def _bootstrap_or_hang_up(client: AIOKafkaClient) -> None:
+    """As aiokafka does, save that one that is broken off, as when a lane is stopped while it opens, leaves no
+    connection behind of which nobody knows."""
+    made: weakref.WeakSet[AIOKafkaConnection] = weakref.WeakSet()
+    token = _made.set(made)
+    try:
+        await _bootstrap(client)
+    except BaseException:
+        for connection in list(made):
+            connection.close()
+        raise
+    finally:
+        _made.reset(token)
 
 
 AIOKafkaConnection._read = staticmethod(_read)
 AIOKafkaConnection.connect = _connect_or_refuse
+AIOKafkaClient.bootstrap = _bootstrap_or_hang_up

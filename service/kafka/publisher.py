@@ -52,11 +52,11 @@ class Publisher:
         run out of epochs since).
         """
         await self._begin()
-        wanted = list(topics)
-        sent = await _all(self._producer.send_and_wait(topic, None, key=key, partition=partition) for topic in wanted)
+        records = [KafkaRecord(topic, partition, key, None, []) for topic in topics]
+        ends = await self._send_all(records)
         await self._producer.abort_transaction()
         self._has_ended()
-        return {topic: int(one.offset) + 1 for topic, one in zip(wanted, sent, strict=True)}
+        return {record.topic: end for record, end in zip(records, ends, strict=True)}
 
     async def _begin(self) -> None:
         """Under an epoch that no transaction before it had: what comes late of those is refused."""
@@ -75,15 +75,16 @@ class Publisher:
             self._next_epoch.cancel()
             await asyncio.gather(self._next_epoch, return_exceptions=True)
 
-    async def _send_all(self, records: Iterable[KafkaRecord]) -> None:
-        """All of them, acknowledged; those of one partition in their order."""
+    async def _send_all(self, records: Iterable[KafkaRecord]) -> list[int]:
+        """All of them, acknowledged; those of one partition in their order. The offset behind the first record of each
+        partition's last batch, partitions in the order in which they come."""
         by_partition: defaultdict[tuple[str, int], list[KafkaRecord]] = defaultdict(list)
         for record in records:
             by_partition[record.topic, record.partition].append(record)
         # send_batch must never be called concurrently for one partition, so each partition has one task.
-        await _all(self._send(topic, partition, group) for (topic, partition), group in by_partition.items())
+        return await _all(self._send(topic, partition, group) for (topic, partition), group in by_partition.items())
 
-    async def _send(self, topic: str, partition: int, records: list[KafkaRecord]) -> None:
+    async def _send(self, topic: str, partition: int, records: list[KafkaRecord]) -> int:
         acknowledged: list[asyncio.Future[Any]] = []
 
         async def send_batch() -> None:
@@ -101,8 +102,7 @@ class Publisher:
         await send_batch()
         # Not `gather`: broken off, it would cancel the futures, and aiokafka's own behind them would end unheard.
         await asyncio.wait(acknowledged)
-        for future in acknowledged:
-            future.result()
+        return [int(future.result().offset) + 1 for future in acknowledged][-1]
 
 
 def new_producer(kafka: Kafka, **options: Any) -> AIOKafkaProducer:
@@ -146,7 +146,7 @@ def _hear(future: "asyncio.Future[Any]") -> None:
         future.exception()
 
 
-async def _all(sends: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def _all(sends: Iterable[Coroutine[Any, Any, int]]) -> list[int]:
     """What every send comes to; the first failure is raised as it is and the others are broken off."""
     tasks = [asyncio.create_task(send) for send in sends]
     try:

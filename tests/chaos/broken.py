@@ -77,10 +77,10 @@ def can_be_held() -> None:
             await held("commit")
         await commit_transaction(self)
 
-    async def send_held(self: Publisher, topic: str, partition: int, records: list[KafkaRecord]) -> None:
+    async def send_held(self: Publisher, topic: str, partition: int, records: list[KafkaRecord]) -> int:
         if ".streams.audio" not in topic and _holds_here.get():
             await held("half")
-        await send(self, topic, partition, records)
+        return await send(self, topic, partition, records)
 
     async def store_held(
         self: KafkaStore, notifications: Iterable[Notification], events: Iterable[LifecycleEvent]
