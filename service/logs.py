@@ -27,7 +27,8 @@ HARMLESS = re.compile(
     r"NotLeaderForPartition|LeaderNotAvailable|GroupCoordinatorNotAvailable|GroupLoadInProgress"
     r"|Unable to request metadata|Marking the coordinator dead|not found in cluster metadata|auto-create"
     # Waiters within aiokafka that nobody asks when a producer is given up; who sent something has been told.
-    r"|never retrieved\nfuture: <Future finished exception=Producer(?:Closed|Fenced)\("
+    r"|never retrieved\nfuture: <Future finished exception="
+    r"(?:Producer(?:Closed|Fenced)\(|KafkaError\('Unexpected error during batch|KeyError\(<aiokafka\.)"
 )
 SECONDS_OF_GRACE = 10.0
 MOST_KEYS = 500

@@ -176,6 +176,8 @@ class Looks:
             if not shaping.done():
                 shaping.cancel()
                 await asyncio.wait({shaping})
+            if not shaping.cancelled():
+                shaping.exception()  # broken off, nobody asks for it, and asyncio would log it as forgotten
 
     async def discard(self, looks: Sequence[Look]) -> None:
         """Breaks looks off and gives back what they hold; their notifications have not been acknowledged."""

@@ -149,7 +149,15 @@ def test_outage_gives_a_line_now_and_then() -> None:
     assert passed[1] == pytest.approx(300, abs=2)
 
 
-@pytest.mark.parametrize("error", ["ProducerClosed()", "ProducerFenced('There is a newer producer')"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ProducerClosed()",
+        "ProducerFenced('There is a newer producer')",
+        "KafkaError('Unexpected error during batch delivery')",
+        "KeyError(<aiokafka.producer.message_accumulator.MessageBatch object at 0x7f6dc6b34390>)",
+    ],
+)
 def test_waiters_of_a_producer_that_was_given_up_are_no_error(error: str) -> None:
     """aiokafka leaves them behind; a future of anything else that nobody asked is told at once."""
     repeats = RepeatFilter(Time())

@@ -2,6 +2,7 @@
 what to do."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 
 from service.clock import Clock, iso
+from service.errors import GraphUnavailable
 from service.graph.client import Progress
 from service.graph.room import Room
 from service.lanes.assembler import Assembler, Audits
@@ -206,3 +208,30 @@ async def test_a_record_that_comes_to_wait_later_holds_up_no_batch() -> None:
     assert is_given_up.is_set()
     assert [type(one) for one in batch.outcomes] == [Later, Publish]
     assert waiting(batch) == [("budget", 0)]
+
+
+async def test_the_failure_of_a_look_that_is_broken_off_is_no_forgotten_one() -> None:
+    """It comes while the lane ends, when nobody waits for it any more; asyncio would log it as an error of ours."""
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    ending = asyncio.Event()
+
+    async def shape(_: Notification, __: Progress) -> ShapedRecord:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            raise GraphUnavailable("it fails on its way out")
+
+    staged = stage(shape)
+    notification = item(1, 0).notification
+    assert notification is not None
+    look = staged.looks.start(notification)
+    await asyncio.sleep(0.01)
+    await staged.looks.discard([look])
+    del look
+    gc.collect()
+    await asyncio.sleep(0)
+
+    assert ending.is_set()
+    assert told == []
