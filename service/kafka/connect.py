@@ -18,6 +18,8 @@ log = structlog.get_logger()
 # their own, the keeper polls while it stands by.
 NEVER_MS = 2**31 - 1
 CLOSE_SECONDS = 3.0
+# What is broken off then closes its connections yet.
+BROKEN_OFF_SECONDS = 1.0
 # With its broker away a producer's `stop()` waits for nothing that is still wanted.
 PRODUCER_SECONDS = 1.0
 
@@ -33,6 +35,7 @@ async def close(closing: Coroutine[Any, Any, None], seconds: float = CLOSE_SECON
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         task.cancel()
+        await asyncio.wait({task}, timeout=BROKEN_OFF_SECONDS)
         log.warning("a Kafka client did not close in time", seconds=seconds)
     elif not task.cancelled() and (error := task.exception()) is not None:
         log.debug("a Kafka client closed with an error", error=f"{type(error).__name__}: {error}")
@@ -62,9 +65,11 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
             async with asyncio.timeout(PRODUCER_SECONDS):
                 await producer.stop()
         finally:
-            if producer._sender is not None:
-                await producer._sender.close()
-            await producer.client.close()
+            try:
+                if producer._sender is not None:
+                    await producer._sender.close()
+            finally:
+                await producer.client.close()
 
     producer._message_accumulator.fail_all(ProducerClosed())
     await close(stop())

@@ -107,7 +107,7 @@ async def _ask(producer: AIOKafkaProducer) -> PidAndEpoch | None:
         # Asked again after an answer was lost, the same coordinator gives the same epoch again (KIP-360).
         answer = await producer.client.send(node, request, group=ConnectionGroup.COORDINATION)
     except KafkaError as error:
-        if not _passes(error):
+        if not passes(error):
             raise NoEpochError(f"{type(error).__name__}: {error}") from error
         sender._coordinator_dead(CoordinationType.TRANSACTION)
         return None
@@ -126,6 +126,6 @@ async def _ask(producer: AIOKafkaProducer) -> PidAndEpoch | None:
     return None
 
 
-def _passes(error: KafkaError) -> bool:
+def passes(error: KafkaError) -> bool:
     """Whether it is about a connection or a coordinator, in aiokafka's own wrapping too."""
     return bool(error.retriable or getattr(error.__cause__, "retriable", False))

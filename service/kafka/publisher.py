@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from service.kafka.connect import client_options, close_producer
 from service.kafka.epochs import take_next_epoch
 from service.kafka.records import KafkaRecord
+from service.kafka.unended import commit_what_is_complete
 from service.settings import Kafka
 
 # Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
@@ -119,7 +120,7 @@ def new_producer(kafka: Kafka, **options: Any) -> AIOKafkaProducer:
 
 @asynccontextmanager
 async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
-    """A producer that has fenced its predecessors and aborted what they left open.
+    """A producer that has fenced its predecessors; what they left open is committed if it was complete, else aborted.
 
     Raises `KafkaError` when the brokers do not answer.
     """
@@ -131,6 +132,8 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
     )
     publisher = Publisher(producer, group)
     try:
+        await producer.client.bootstrap()
+        await commit_what_is_complete(producer.client, transactional_id)
         await producer.start()
         yield publisher
     finally:

@@ -203,7 +203,7 @@ class Lane:
         try:
             while not self._stopping:
                 self._moved = asyncio.get_running_loop().time()
-                await self._publish_beside(publisher, assembler)
+                await self._publish_beside(publisher, intake, assembler)
                 if items := await self._take(intake):
                     await self._handle(publisher, intake, assembler, items)
                     continue
@@ -311,19 +311,20 @@ class Lane:
     def _entry(self, outcome: Publish | Dead) -> Entry | None:
         return self.ledger.get(ledger_key(outcome.notification.tenant_id, outcome.notification.call_id))
 
-    async def _publish_beside(self, publisher: Publisher, assembler: Assembler) -> None:
-        """Records that were fetched beside the batches: each in a transaction of its own, without offsets.
+    async def _publish_beside(self, publisher: Publisher, intake: Intake, assembler: Assembler) -> None:
+        """Records that were fetched beside the batches: each in a transaction of its own.
 
-        Their notifications wait in a retry topic; should this process die, they are fetched again.
+        Their notifications wait in a retry topic; should this process die, they are fetched again. Offsets are where
+        they were: with them a transaction is known to be complete (`kafka/unended.py`).
         """
         done = assembler.beside.take_done()
         try:
             for look in done:
-                await self._publish_one(publisher, assembler, look)
+                await self._publish_one(publisher, intake, assembler, look)
         finally:
             await self._ports.looks.discard(done)
 
-    async def _publish_one(self, publisher: Publisher, assembler: Assembler, look: Look) -> None:
+    async def _publish_one(self, publisher: Publisher, intake: Intake, assembler: Assembler, look: Look) -> None:
         key, result = look.notification.key, look.result()
         was_replay = look.notification.source == "replay"
         if isinstance(result, CallstreamError):
@@ -332,7 +333,9 @@ class Lane:
         outcome = assembler.judge(look.notification, result)
         if isinstance(outcome, Publish):
             outcomes, records = self._plan([outcome])
-            await self._write(publisher, outcomes, records, {})
+            async with asyncio.timeout(OPEN_SECONDS):
+                positions = await intake.positions()
+            await self._write(publisher, outcomes, records, positions)
             found = found_by(outcomes[0])
         else:
             found = Found.STALE if isinstance(outcome, Later) else Found.KNOWN

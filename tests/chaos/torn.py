@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.transaction import EndTxnRequest_v0
 
@@ -30,6 +31,11 @@ from tests.chaos.links import HOST, Front, Link
 from tests.chaos.schedule import BROKER_SESSION_SECONDS
 
 AT_ONCE, AFTER_SESSION = 0.2, 1.8 * BROKER_SESSION_SECONDS
+KINDS = (
+    ("at once, aborted by the next owner", AT_ONCE, False),
+    (f"after {AFTER_SESSION:.0f} s, aborted by the next owner", AFTER_SESSION, False),
+    ("at once, with offsets and so committed by the next owner", AT_ONCE, True),
+)
 QUIET_SECONDS = 0.5
 SETTLE_SECONDS = 3.0
 
@@ -60,7 +66,7 @@ class Torn:
         async with open_publisher(self.kafka, self.topics, name, self.topics.lane_group) as opened:
             yield opened
 
-    async def round(self, value: str, back_after_seconds: float) -> list[bool]:
+    async def round(self, value: str, back_after_seconds: float, has_offsets: bool) -> list[bool]:
         """Whether each topic has the record of a transaction whose coordinator dies with its commit."""
         async with self.publisher() as publisher:
             await publisher.commit(self.records(f"before {value}"), {})
@@ -68,6 +74,9 @@ class Torn:
             coordinator = self.cluster.brokers[number - 1]
             await publisher._begin()
             await publisher._send_all(self.records(value))
+            offsets = {TopicPartition(self.topics.notifications, 0): 0}
+            if has_offsets:
+                await publisher._producer.send_offsets_to_transaction(offsets, publisher.offsets_group)
             await asyncio.sleep(QUIET_SECONDS)
             link = self.links[coordinator.port]
             link.stall()
@@ -99,7 +108,7 @@ class Torn:
 
 
 @asynccontextmanager
-async def opened(version: str) -> AsyncIterator[Torn]:
+async def opened(version: str = KAFKA_VERSION) -> AsyncIterator[Torn]:
     """The cluster and its topics."""
     links: dict[int, Link] = {}
     async with AsyncExitStack() as stack:
@@ -122,10 +131,10 @@ async def opened(version: str) -> AsyncIterator[Torn]:
 async def main(rounds: int, version: str) -> None:
     """A line for each round, and the sum."""
     async with opened(version) as torn:
-        for name, seconds in (("at once", AT_ONCE), (f"after {AFTER_SESSION:.0f} s", AFTER_SESSION)):
+        for name, seconds, has_offsets in KINDS:
             torn_rounds = 0
             for number in range(rounds):
-                has = await torn.round(f"{name} {number}", seconds)
+                has = await torn.round(f"{name} {number}", seconds, has_offsets)
                 torn_rounds += len(set(has)) > 1
                 print(f"back {name}: {sum(has)} of {len(has)} topics have the transaction", flush=True)
             print(f"back {name}: {torn_rounds} of {rounds} transactions torn", flush=True)
