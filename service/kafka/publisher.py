@@ -1,6 +1,5 @@
-"""Shell: one lane's transactional producer. Starting it fences whoever had the lane before.
-
-Each transaction has an epoch of its own (`epochs`).
+"""Shell: one lane's transactional producer. Starting it fences whoever had the lane before (what that one left complete
+is committed first, `unended`). Each transaction has an epoch of its own (`epochs`).
 
 Every send's future is awaited before the offsets go into the transaction: aiokafka's commit succeeds although a send
 failed whose future nobody looked at, and that is loss for good (kafka.md). Any failure between begin and commit leaves

@@ -1,9 +1,9 @@
 """Shell: one lane: owns partition *n* of everything, takes batches, and writes each in one transaction (design 4).
 
-Opening a lane: the producer first (it fences and aborts what an earlier owner left), then the committed offsets, then a
-mark in each partition that is its own, then the ledger up to its end, then work. Any failure between begin and commit
-leaves the outcome unknown; the lane is then opened again from the first step. If the process dies anywhere here,
-nothing is acknowledged that is not published.
+Opening a lane: the producer first (what an earlier owner left complete is committed, then that owner is fenced and what
+else it left is aborted), then the committed offsets, then a mark in each partition that is its own, then the ledger up
+to its end, then work. Any failure between begin and commit leaves the outcome unknown; the lane is then opened again
+from the first step. If the process dies anywhere here, nothing is acknowledged that is not published.
 """
 
 import asyncio
