@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.clock import Clock
 from service.graph.listing import Listed, ListPage
@@ -76,3 +76,28 @@ async def test_the_later_keeper_fences_the_earlier(kafka: str, prefix: str) -> N
                     plan.look.end - plan.look.first + other.look.end - other.look.first
                 )
         assert first.status() is None
+
+
+async def test_what_a_keeper_left_complete_is_committed_by_the_next(kafka: str, prefix: str) -> None:
+    """It died before it asked for the commit: what it queued is queued, and the memory says so."""
+    settings = settings_for(kafka, prefix)
+    async with bench(settings):
+        clock = Clock()
+        first, second = reconciler(settings, "first", clock), reconciler(settings, "second", clock)
+        async with first.opened():
+            assert first._open is not None
+            producer = first._open.publisher._producer
+
+            async def dies() -> None:
+                raise KafkaConnectionError("it dies here")
+
+            producer.commit_transaction = dies
+            plan = first._plan(first._tenants[0])
+            assert plan.look is not None
+            with pytest.raises(KafkaConnectionError):
+                await first._look(first._tenants[0], plan.look)
+        assert await queued(settings) == set()
+        async with second.opened():
+            assert await queued(settings) == {call_id("first")}
+            seen = (await remembered(settings)).tenants[TENANT]
+            assert any(hour.look for hour in seen.hours.values())
