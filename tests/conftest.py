@@ -53,6 +53,8 @@ def _limits_of_graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Counters, "__init__", remember)
     yield
     passed = [counters.report() for counters in opened if not counters.is_kept]
+    if request.node.get_closest_marker("may_pass_limits"):
+        return
 
     assert bool(passed) == bool(request.node.get_closest_marker("passes_limits")), passed
 

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from service.notification import client_state
 from tests.blackbox.fleet import SESSION_SECONDS, Scene, scene
@@ -13,6 +14,7 @@ KILLS = 10
 CALLS = 2000
 
 
+@pytest.mark.may_pass_limits
 async def test_ten_kills_of_two_servers_lose_and_repeat_nothing(kafka_packages: None, tmp_path: Path) -> None:
     """Two processes share the lanes; one or the other is killed at random moments while 2,000 calls flow."""
     chance = random.Random()
