@@ -192,10 +192,12 @@ async def _crawling(rule: Rule, request: web.Request, whole: web.StreamResponse)
 
 
 async def _drip(answer: web.StreamResponse, body: bytes, real_seconds: float) -> None:
+    """The last piece comes when the time is over; a client that has it waits for nothing more."""
     size = max(1, -(-len(body) // DRIP_PIECES))
-    for begin in range(0, len(body), size):
+    begins = range(0, len(body), size)
+    for begin in begins:
+        await asyncio.sleep(real_seconds / len(begins))
         await answer.write(body[begin : begin + size])
-        await asyncio.sleep(real_seconds / DRIP_PIECES)
 
 
 async def _close(request: web.Request) -> web.StreamResponse:
