@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.shell.receiving import STATE, SUBSCRIPTION, TENANT
+from tests.shell.receiving import STATE, TENANT
+from tests.shell.receiving import item as notice
 
 MARK = "INJECTED"
 SMUGGLED = "bad0bad0-0000-4000-8000-000000000000"
@@ -30,18 +31,6 @@ class Attack:
     statuses: tuple[int, ...] = (400,)
     stays_open: bool = False
     """Whether the peer must close its side for the site to be done with it."""
-
-
-def notice(call_id: str, **changes: Any) -> dict[str, Any]:
-    """A notice as Graph sends it, with our `clientState`."""
-    return {
-        "subscriptionId": SUBSCRIPTION,
-        "clientState": STATE,
-        "changeType": "updated",
-        "resource": f"communications/callRecords/{call_id}",
-        "resourceData": {"id": call_id},
-        "tenantId": TENANT,
-    } | changes
 
 
 BODY = json.dumps({"value": [notice(SMUGGLED)]}).encode()

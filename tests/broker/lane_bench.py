@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
@@ -18,6 +18,8 @@ from service.graph.budget import TenantGates
 from service.graph.client import Progress
 from service.graph.room import Room
 from service.kafka.connect import close_consumer
+from service.kafka.delivery import open_publisher
+from service.kafka.publisher import Publisher
 from service.kafka.topics import Topics, ensure, partition_of
 from service.lanes.policy import ShapedRecord
 from service.lanes.worker import Worker
@@ -168,6 +170,21 @@ def settings_for(servers: str, prefix: str, **groups: msgspec.Struct) -> Setting
     return Settings(kafka=kafka, tenants=tenants, **given)  # type: ignore[arg-type]
 
 
+async def make_topics(kafka: Kafka, topics: Topics) -> None:
+    """All topics of a service."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        await ensure(admin, topics, kafka, create=True)
+    finally:
+        await admin.close()
+
+
+def lane_publisher(kafka: Kafka, topics: Topics) -> AbstractAsyncContextManager[Publisher]:
+    """The next owner of lane 0, as far as Kafka sees it."""
+    return open_publisher(kafka, topics, topics.transactional_id(0), topics.lane_group)
+
+
 @asynccontextmanager
 async def bench(
     settings: Settings, graph: ScriptedGraph | None = None, clock: Clock | None = None
@@ -175,12 +192,7 @@ async def bench(
     """A worker on real Kafka with a scripted Graph."""
     graph, clock, metrics = graph or ScriptedGraph(), clock or Clock(), Metrics(tenants=settings.tenants)
     topics = Topics.of(settings)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await ensure(admin, topics, settings.kafka, create=True)
-    finally:
-        await admin.close()
+    await make_topics(settings.kafka, topics)
     gates = TenantGates(settings.graph, settings.tenants, clock, metrics)
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all")
     room = Room(settings.lanes.held_bytes, metrics)

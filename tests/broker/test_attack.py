@@ -23,9 +23,10 @@ from service.metrics import REFUSED, REJECTED, Metrics
 from service.notification import Gatekeeper, Notification, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Log, Receiver
-from tests.attacks import FRAMING, LENGTH, MARK, MEANING, SMUGGLED, Attack, notice, post, unentitled
+from tests.attacks import FRAMING, LENGTH, MARK, MEANING, SMUGGLED, Attack, post, unentitled
 from tests.broker.test_receiver_kafka import create_topics, kafka_settings, read_all, until
 from tests.shell.receiving import KEY, TENANT
+from tests.shell.receiving import item as notice
 
 SECONDS = 20.0
 SMALL = Receiver(host="127.0.0.1", port=0, max_body_bytes=250_000, max_items=1000, read_timeout_seconds=1.0)

@@ -12,7 +12,6 @@ from collections import Counter
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from service.cli.dead_letter import list_command, replay_command, selected, show_command
 from service.clock import Clock, iso
@@ -20,7 +19,7 @@ from service.errors import NotACallRecord, RecordNotFound, UserError
 from service.graph.client import Progress
 from service.kafka.delivery import open_publisher
 from service.kafka.scan import open_admin, open_reader
-from service.kafka.topics import Topics, ensure
+from service.kafka.topics import Topics
 from service.lanes import policy
 from service.lanes.messages import dead_records
 from service.lanes.outage import FEWEST_RECORDS
@@ -37,6 +36,7 @@ from tests.broker.lane_bench import (
     bench,
     call_id,
     eventually,
+    make_topics,
     notice,
     read_all,
     settings_for,
@@ -320,12 +320,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 async def _write_letters(settings: Settings, topics: Topics, count: int) -> None:
     """As lanes do, only more of them."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await ensure(admin, topics, settings.kafka, create=True)
-    finally:
-        await admin.close()
+    await make_topics(settings.kafka, topics)
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all") as producer:
         for number in range(count):
             dead = policy.dead(notice(f"c{number}", received_at=iso(Clock().now())), "internal", "a bug", None)

@@ -7,23 +7,21 @@ twice, their summaries and ledger entries once. The last parameter of these test
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from service.embedded import embedded_kafka
 from service.kafka import publisher as publishing
-from service.kafka.delivery import open_publisher
 from service.kafka.epochs import EpochRequest, NoEpochError, take_next_epoch
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
-from service.kafka.topics import Topics, ensure
+from service.kafka.topics import Topics
 from service.settings import Settings
-from tests.broker.lane_bench import read_all, settings_for
+from tests.broker.lane_bench import lane_publisher, make_topics, read_all, settings_for
 from tests.chaos.late_frames import END_TXN, INIT_PRODUCER_ID, PRODUCE, WRITE_TXN_MARKERS, Late
 
 SECONDS = 60.0
@@ -44,12 +42,9 @@ class Play:
         """The topic that is written to."""
         return self.topics.streams["audio"]
 
-    @asynccontextmanager
-    async def publisher(self) -> AsyncIterator[Publisher]:
+    def publisher(self) -> AbstractAsyncContextManager[Publisher]:
         """That of lane 0."""
-        name = self.topics.transactional_id(0)
-        async with open_publisher(self.settings.kafka, self.topics, name, self.topics.lane_group) as opened:
-            yield opened
+        return lane_publisher(self.settings.kafka, self.topics)
 
     async def published(self) -> list[bytes]:
         """What readers see."""
@@ -69,20 +64,10 @@ async def played(brokers: int, prefix: str) -> AsyncIterator[Play]:
         async with embedded_kafka(brokers, advertise=late.front) as cluster, asyncio.timeout(SECONDS):
             settings, topics = settings_for(cluster.bootstrap_servers, prefix), Topics(prefix)
             play = Play(late, settings, topics)
-            await made(cluster.bootstrap_servers, play)
+            await make_topics(settings.kafka, topics)
             yield play
     finally:
         await late.close()
-
-
-async def made(servers: str, play: Play) -> None:
-    """The topics."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        await ensure(admin, play.topics, play.settings.kafka, create=True)
-    finally:
-        await admin.close()
 
 
 async def shared(producer: AIOKafkaProducer) -> None:
@@ -175,7 +160,7 @@ async def test_an_epoch_whose_answer_was_lost_is_asked_for_again(kafka_packages:
 async def test_epochs_that_run_out_go_on_under_another_producer_id(kafka: str, prefix: str) -> None:
     """There are 32,767 of them, and a lane uses one for each transaction: a few hours' worth."""
     play = Play(Late(), settings_for(kafka, prefix), Topics(prefix))
-    await made(kafka, play)
+    await make_topics(play.settings.kafka, play.topics)
     written = []
     async with play.publisher() as publisher:
         held = publisher._producer._txn_manager
@@ -194,7 +179,7 @@ async def test_epochs_that_run_out_go_on_under_another_producer_id(kafka: str, p
 async def test_who_has_lost_the_lane_cannot_have_it_back(kafka: str, prefix: str, asleep: str) -> None:
     """Woken, it goes on as if nothing had been and is fenced; the new owner's transaction is whole, or not there."""
     play = Play(Late(), settings_for(kafka, prefix), Topics(prefix))
-    await made(kafka, play)
+    await make_topics(play.settings.kafka, play.topics)
     async with play.publisher() as sleeper:
         await sleeper.commit(play.records(b"its own"), {})
         assert sleeper._next_epoch is not None

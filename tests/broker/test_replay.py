@@ -14,14 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from service.cli.common import moment
 from service.errors import UserError
 from service.graph.client import Fetched
 from service.kafka.connect import close_consumer
 from service.kafka.delivery import open_publisher
-from service.kafka.topics import Topics, ensure
+from service.kafka.topics import Topics
 from service.lanes.archived import Parts
 from service.lanes.policy import ShapedRecord
 from service.lanes.shaping import policy_in_force, shape
@@ -37,6 +36,7 @@ from tests.broker.lane_bench import (
     bench,
     call_id,
     eventually,
+    make_topics,
     notice,
     read_all,
     settings_for,
@@ -134,7 +134,7 @@ async def test_a_replay_that_was_killed_goes_on_and_publishes_each_once(kafka: s
     target = f"{prefix}-again"
     async with archived(settings, 60):
         pass
-    await _create(settings, Topics(target, settings.retry.delays))
+    await make_topics(settings.kafka, Topics(target, settings.retry.delays))
     environment = {
         **os.environ,
         "CALLSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka,
@@ -158,15 +158,6 @@ async def test_a_replay_that_was_killed_goes_on_and_publishes_each_once(kafka: s
         f"{before:,} were there already.\n"
     )
     assert await told(kafka, Topics(target)) == await told(kafka, Topics(prefix))
-
-
-async def _create(settings: Settings, topics: Topics) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await ensure(admin, topics, settings.kafka, create=True)
-    finally:
-        await admin.close()
 
 
 async def _seen(servers: str, topic: str) -> None:
@@ -216,13 +207,13 @@ async def test_mistakes_are_one_sentence(kafka: str, prefix: str) -> None:
         await replay(settings, prefix, EVERYTHING, nothing)
     with pytest.raises(UserError, match=f"topic {prefix}.raw does not exist"):
         await replay(settings, f"{prefix}-again", EVERYTHING, nothing)
-    await _create(settings, Topics.of(settings))
+    await make_topics(settings.kafka, Topics.of(settings))
     with pytest.raises(UserError, match="There is nothing"):
         await replay(settings, f"{prefix}-again", EVERYTHING, nothing)
     async with archived(settings, 1):
         pass
     more = msgspec.structs.replace(settings.kafka, topic_prefix=f"{prefix}-other", partitions=PARTITIONS + 1)
-    await _create(msgspec.structs.replace(settings, kafka=more), Topics(f"{prefix}-other", settings.retry.delays))
+    await make_topics(more, Topics(f"{prefix}-other", settings.retry.delays))
     with pytest.raises(UserError, match="has 4 partitions where 3 are needed"):
         await replay(settings, f"{prefix}-other", EVERYTHING, nothing)
 

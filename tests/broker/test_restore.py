@@ -6,31 +6,24 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.kafka.connect import close_consumer
-from service.kafka.delivery import open_publisher
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
-from service.kafka.topics import Topics, ensure
+from service.kafka.topics import Topics
 from service.kafka.whole import read_whole
 from service.lanes.ledger import Entry, Ledger, ledger_key
 from service.lanes.restore import restore
 from service.settings import Settings
-from tests.broker.lane_bench import TENANT, call_id, eventually, read_all, settings_for
+from tests.broker.lane_bench import TENANT, call_id, eventually, lane_publisher, make_topics, read_all, settings_for
 
 
 @asynccontextmanager
 async def opened(settings: Settings, topics: Topics) -> AsyncIterator[Publisher]:
     """The publisher of lane 0, with its topics made."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await ensure(admin, topics, settings.kafka, create=True)
-    finally:
-        await admin.close()
-    async with open_publisher(settings.kafka, topics, topics.transactional_id(0), topics.lane_group) as publisher:
+    await make_topics(settings.kafka, topics)
+    async with lane_publisher(settings.kafka, topics) as publisher:
         yield publisher
 
 

@@ -8,13 +8,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ProducerFenced
 
 from service.kafka import unended
-from service.kafka.delivery import open_publisher
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
-from service.kafka.topics import Topics, ensure
+from service.kafka.topics import Topics
 from service.lanes.restore import committed_offsets
 from service.settings import Settings
-from tests.broker.lane_bench import read_all, settings_for
+from tests.broker.lane_bench import lane_publisher, make_topics, read_all, settings_for
 from tests.chaos.torn import AT_ONCE, opened
 
 
@@ -29,10 +28,7 @@ class Lane:
     async def made(cls, kafka: str, prefix: str) -> "Lane":
         """With its topics."""
         lane = cls(settings_for(kafka, prefix), Topics(prefix))
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-        await admin.start()
-        await ensure(admin, lane.topics, lane.settings.kafka, create=True)
-        await admin.close()
+        await make_topics(lane.settings.kafka, lane.topics)
         return lane
 
     async def left_open(self, value: bytes, offset: int | None) -> None:
@@ -45,8 +41,7 @@ class Lane:
 
     def owner(self) -> AbstractAsyncContextManager[Publisher]:
         """The next one."""
-        name = self.topics.transactional_id(0)
-        return open_publisher(self.settings.kafka, self.topics, name, self.topics.lane_group)
+        return lane_publisher(self.settings.kafka, self.topics)
 
     async def published(self) -> list[bytes | None]:
         """What readers see."""

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
@@ -21,12 +21,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.transaction import EndTxnRequest_v0
 
 from service.embedded import KAFKA_VERSION, Cluster, embedded_kafka
-from service.kafka.delivery import open_publisher
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
-from service.kafka.topics import Topics, ensure
+from service.kafka.topics import Topics
 from service.settings import Kafka
-from tests.broker.lane_bench import read_all
+from tests.broker.lane_bench import lane_publisher, make_topics, read_all
 from tests.chaos.links import HOST, Front, Link
 from tests.chaos.schedule import BROKER_SESSION_SECONDS
 
@@ -59,12 +58,9 @@ class Torn:
         """One record for each."""
         return [KafkaRecord(topic, 0, b"key", value.encode(), []) for topic in self.written]
 
-    @asynccontextmanager
-    async def publisher(self) -> AsyncIterator[Publisher]:
+    def publisher(self) -> AbstractAsyncContextManager[Publisher]:
         """That of lane 0."""
-        name = self.topics.transactional_id(0)
-        async with open_publisher(self.kafka, self.topics, name, self.topics.lane_group) as opened:
-            yield opened
+        return lane_publisher(self.kafka, self.topics)
 
     async def round(self, value: str, back_after_seconds: float, has_offsets: bool) -> list[bool]:
         """Whether each topic has the record of a transaction whose coordinator dies with its commit."""
@@ -121,10 +117,10 @@ async def opened(version: str = KAFKA_VERSION) -> AsyncIterator[Torn]:
 
         cluster = await stack.enter_async_context(embedded_kafka(3, version=version, advertise=front))
         kafka, topics = Kafka(bootstrap_servers=cluster.bootstrap_servers, partitions=1), Topics("torn")
+        await make_topics(kafka, topics)
         admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap_servers)
         await admin.start()
         stack.push_async_callback(admin.close)
-        await ensure(admin, topics, kafka, create=True)
         yield Torn(cluster, links, kafka, topics, admin)
 
 
