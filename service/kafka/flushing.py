@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from service.kafka.connect import client_options, close_consumer, close_producer
-from service.kafka.publisher import Publisher, new_producer
+from service.kafka.publisher import NOTHING, Publisher, new_producer
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
 from service.settings import Kafka
@@ -38,8 +38,13 @@ class Flushes(Publisher):
         self._committer: AIOKafkaConsumer | None = None
         self._assigned: set[TopicPartition] = set()
 
-    async def commit(self, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
-        """All records, then the offsets. Raises `KafkaError`: some of it is done."""
+    async def commit(
+        self,
+        records: Iterable[KafkaRecord],
+        offsets: Mapping[TopicPartition, int],
+        seal: Mapping[TopicPartition, int] = NOTHING,  # noqa: ARG002
+    ) -> None:
+        """All records, then the offsets. Raises `KafkaError`: some of it is done. There is nothing to seal."""
         *stages, last = self._stages(list(records))
         for stage in stages:
             await self._send_all(stage)

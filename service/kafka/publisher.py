@@ -22,6 +22,7 @@ from service.settings import Kafka
 
 # Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
 BATCH_BYTES = 512 * 1024
+NOTHING: Mapping[TopicPartition, int] = {}
 LINGER_MS = 0  # batches are built whole before they are sent
 
 
@@ -34,12 +35,21 @@ class Publisher:
         """The group under which offsets are committed."""
         self._next_epoch: asyncio.Task[None] | None = None
 
-    async def commit(self, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
-        """All records and offsets, or nothing. Raises `KafkaError` (ProducerFenced among them): outcome unknown."""
+    async def commit(
+        self,
+        records: Iterable[KafkaRecord],
+        offsets: Mapping[TopicPartition, int],
+        seal: Mapping[TopicPartition, int] = NOTHING,
+    ) -> None:
+        """All records and offsets, or nothing. Raises `KafkaError` (ProducerFenced among them): outcome unknown.
+
+        `seal`: offsets that stand where they stood, for a transaction that has none to commit: with offsets in it, it
+        is known to be complete (`unended`).
+        """
         await self._begin()
         await self._send_all(records)
-        if offsets:
-            await self._producer.send_offsets_to_transaction(dict(offsets), self.offsets_group)
+        if ends := offsets or seal:
+            await self._producer.send_offsets_to_transaction(dict(ends), self.offsets_group)
         await self._producer.commit_transaction()
         self._has_ended()
 
@@ -131,6 +141,7 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
     )
     publisher = Publisher(producer, group)
     try:
+        # What `start` begins with, too; what it does next fences, and nobody could ask any more.
         await producer.client.bootstrap()
         await commit_what_is_complete(producer.client, transactional_id)
         await producer.start()

@@ -48,9 +48,8 @@ async def restore(kafka: Kafka, topics: Topics, lane: int, ledger: Ledger, publi
     """Reads the ledger partition from `ledger.next_offset` to its end.
 
     Whole or not at all: an entry that is missed means events published twice. First the lane's publisher leaves a mark
-    in every partition that is the lane's to write: what earlier owners left there, or still have under way, ends
-    with it; and the ledger is read up to its mark, whatever a broker takes for the end. Raises `EndUnreachable`,
-    `KafkaError`.
+    in every partition that is the lane's to write: what earlier owners left there without an end ends with it; and the
+    ledger is read up to its mark, whatever a broker takes for the end. Raises `EndUnreachable`, `KafkaError`.
     """
     async with asyncio.timeout(MARK_SECONDS):
         marks = await publisher.mark(topics.lane_outputs, lane, NO_CALL)

@@ -252,16 +252,11 @@ class Reconciler:
             written = [*records, *(KafkaRecord(self._topics.state, 0, key, value, []) for key, value in changed)]
             try:
                 async with asyncio.timeout(COMMIT_SECONDS):
-                    await now_open.publisher.commit(written, self._heard(now_open.memory))
+                    # The memory holds the inbox's offset as well; nobody goes on from this one.
+                    seal = {TopicPartition(self._topics.inbox, 0): now_open.memory.inbox_offset}
+                    await now_open.publisher.commit(written, {}, seal)
             except TimeoutError:
                 raise KafkaConnectionError(f"no commit within {COMMIT_SECONDS:g} s") from None
-
-    def _heard(self, memory: Memory) -> dict[TopicPartition, int]:
-        """The inbox's offset, which the memory holds as well: with it a transaction is known to be complete, and the
-        next keeper commits one that was left so (`kafka/unended.py`). Nobody goes on from it."""
-        if self._settings.kafka.delivery == "at-least-once":
-            return {}
-        return {TopicPartition(self._topics.inbox, 0): memory.inbox_offset}
 
     async def _hear(self) -> None:
         """Counts what lanes report and takes jobs, from where the memory stands."""

@@ -59,14 +59,14 @@ def can_be_held() -> None:
     )
 
     async def commit_held(
-        self: Publisher, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]
+        self: Publisher, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int], *seal: Any
     ) -> None:
         listed = list(records)
         has_events = any(".streams." in record.topic for record in listed)
         was_held = has_events and await held("begin")
         token = _holds_here.set(has_events)
         try:
-            await commit(self, listed, offsets)
+            await commit(self, listed, offsets, *seal)
         finally:
             _holds_here.reset(token)
             if was_held:
@@ -98,9 +98,11 @@ def offsets_outside() -> None:
     """What is consumed is committed before, and apart from, what is published."""
     commit = Publisher.commit
 
-    async def apart(self: Publisher, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
+    async def apart(
+        self: Publisher, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int], *seal: Any
+    ) -> None:
         await commit(self, [], offsets)
-        await commit(self, records, {})
+        await commit(self, records, {}, *seal)
 
     Publisher.commit = apart  # type: ignore[method-assign]
 
@@ -125,7 +127,9 @@ def no_transaction() -> None:
     """What is sent is there at once, whether or not the rest follows."""
     held_commit = Publisher.commit
 
-    async def at_once(self: Publisher, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int]) -> None:
+    async def at_once(
+        self: Publisher, records: Iterable[KafkaRecord], offsets: Mapping[TopicPartition, int], *seal: Any
+    ) -> None:
         by_place: defaultdict[tuple[str, int], list[KafkaRecord]] = defaultdict(list)
         for record in records:
             by_place[record.topic, record.partition].append(record)
@@ -136,7 +140,7 @@ def no_transaction() -> None:
             await self._producer.commit_transaction()
             _holds_here.reset(token)
             self._has_ended()
-        await held_commit(self, [], offsets)
+        await held_commit(self, [], offsets, *seal)
 
     Publisher.commit = at_once  # type: ignore[method-assign]
 
