@@ -81,9 +81,8 @@ def test_nothing_promised_is_left_out(promise: str) -> None:
 
 
 def test_every_fault_of_the_emulator_meets_the_service() -> None:
-    """Each action is put in a test of the table, or kills a keeper; but `silence`: the simulation loses its notices by
-    itself."""
+    """Each action is put in a test of the table, or kills a keeper."""
     files = ("test_fault_table.py", "test_keeper_deaths.py")
     source = "".join((ROOT / "tests" / "broker" / name).read_text(encoding="utf-8") for name in files)
 
-    assert {name for name in ACTIONS if f'"{name}"' not in source} <= {"status", "silence"}
+    assert {name for name in ACTIONS if f'"{name}"' not in source} <= {"status"}

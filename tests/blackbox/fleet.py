@@ -85,7 +85,7 @@ class Server:
             return False
 
     async def metric(self, name: str) -> float:
-        """The sum of a series over its labels."""
+        """The sum of a series over its labels; with all of its labels in its name, that one."""
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.admin_port}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))

@@ -49,6 +49,8 @@ async def test_twenty_seconds_without_a_broker_lose_nothing(kafka_packages: None
         assert world.servers[0].process is not None
         assert world.servers[0].process.returncode is None, "it went on by itself"
         assert await world.servers[0].ready()
+        refused = await world.servers[0].metric('callstream_notifications_refused_total{reason="not_stored"}')
+        assert refused >= len(answers)
 
 
 async def test_sigterm_drains_and_a_successor_goes_on(kafka_packages: None, tmp_path: Path) -> None:

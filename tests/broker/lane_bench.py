@@ -89,6 +89,7 @@ class Bench:
     producer: AIOKafkaProducer
     worker: Worker
     room: Room
+    gates: TenantGates
 
     async def put(self, *notifications: Notification, topic: str | None = None, partition: int | None = None) -> None:
         """Appends notifications as the receiver does, or to another topic or partition."""
@@ -197,4 +198,4 @@ async def bench(
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all")
     room = Room(settings.lanes.held_bytes, metrics)
     async with producer, Worker(settings, topics, graph, gates, room, clock, metrics) as worker:
-        yield Bench(settings, topics, graph, metrics, producer, worker, room)
+        yield Bench(settings, topics, graph, metrics, producer, worker, room, gates)

@@ -12,20 +12,25 @@ from service.kafka.topics import Topics, partition_of
 from service.lanes.policy import ShapedRecord
 from service.lanes.restore import OffsetsUnreadableError, committed_offsets
 from service.notification import Notification
-from service.settings import Kafka, Lanes, Retry
+from service.settings import Graph, Kafka, Lanes, Retry, Tenant
 from tests.broker.lane_bench import (
     PARTITIONS,
+    TENANT,
     Bench,
     ScriptedGraph,
     bench,
     call_id,
     eventually,
     header,
+    lane_publisher,
     notice,
     settings_for,
     shaped,
     text,
 )
+
+# The least that a process with all lanes may be given.
+BUDGET = 10
 
 
 async def test_a_notification_becomes_its_events_its_summary_and_its_ledger_entry(kafka: str, prefix: str) -> None:
@@ -128,6 +133,24 @@ async def test_attempts_end_in_a_dead_letter_with_the_last_reason(kafka: str, pr
     assert header(letter, "attempts") == 2 == lanes.graph.looks_at("a")
 
 
+async def test_a_lane_that_was_fenced_opens_again_and_goes_on(kafka: str, prefix: str) -> None:
+    """Who fenced it went away again; what broke off is published once, and counted."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        for name in ("before", "after"):
+            lanes.graph.say(name, shaped(name, 1))
+        await lanes.put(notice("before"), partition=0)
+        await eventually(lambda: _published(lanes, 1), "the first is published")
+        async with lane_publisher(lanes.settings.kafka, lanes.topics):
+            pass
+        await lanes.put(notice("after"), partition=0)
+        await eventually(lambda: _published(lanes, 2), "the second is published all the same")
+        versions = await lanes.versions()
+        reopened = lanes.metrics.lane_reopened.labels("fenced")._value.get()
+
+    assert sorted(versions) == sorted((call_id(name), 1) for name in ("before", "after"))
+    assert reopened >= 1
+
+
 async def test_waiting_for_a_tenant_is_no_attempt(kafka: str, prefix: str) -> None:
     """A tenant that must wait costs its notifications nothing but time."""
     retry = Retry(delays=("1s",), give_up_hours=2 / 3600)
@@ -138,6 +161,32 @@ async def test_waiting_for_a_tenant_is_no_attempt(kafka: str, prefix: str) -> No
         await eventually(lambda: _published(lanes, 1), "the call is published")
 
         assert lanes.metrics.retried.labels("tenant_waits")._value.get() == 4
+
+
+async def test_a_tenant_whose_share_is_spent_lets_others_go_first(kafka: str, prefix: str) -> None:
+    """Its notification waits in a retry topic, which is no attempt, and is published when there is room again."""
+    other = "c0ffee00-5555-4222-8333-444455556666"
+    settings = settings_for(kafka, prefix, graph=Graph(tenant_requests_per_20s=BUDGET))
+    settings = msgspec.structs.replace(
+        settings, tenants={**settings.tenants, "fabrikam": Tenant(id=other, client_id="app")}
+    )
+    async with bench(settings, clock=Clock(speed=4)) as lanes:
+        for name in ("first", "mine", "theirs"):
+            lanes.graph.say(name, shaped(name, 1))
+        await lanes.put(notice("first"))
+        await eventually(lambda: _published(lanes, 1), "the lanes run")
+        for _ in range(BUDGET):
+            await lanes.gates.acquire("contoso")
+        await lanes.put(notice("mine"), msgspec.structs.replace(notice("theirs"), tenant_id=other))
+        await eventually(lambda: _published(lanes, 3), "both are published")
+        published = await lanes.read(lanes.topics.calls)
+        waited = [msgspec.json.decode(one.value, type=Notification) for one in await lanes.read(lanes.topics.retry[0])]
+        counted = lanes.metrics.retried.labels("budget")._value.get()
+
+    _, *both = sorted(published, key=lambda record: record.timestamp)
+    assert [record.key.split(b"/")[0].decode() for record in both] == [other, TENANT]
+    assert {(one.tenant_id, one.reason, one.attempt) for one in waited} == {(TENANT, "budget", 0)}
+    assert counted == len(waited)
 
 
 async def test_what_is_no_notification_and_what_is_not_ours_is_set_aside(kafka: str, prefix: str) -> None:

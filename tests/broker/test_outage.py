@@ -64,10 +64,12 @@ async def test_an_outage_of_one_kind_sets_nothing_aside_and_ends_by_itself(
         await eventually(lambda: _published(lanes, CALLS), "all are published")
         letters = await lanes.read(lanes.topics.dead_letter)
         on = await _is_on(lanes, reason)
+        waited = lanes.metrics.retried.labels("outage")._value.get()
         versions = await lanes.versions()
 
     assert [one["reason"] for one in status] == [reason]
     assert looks <= 2 * CALLS, "it slows down"
+    assert waited >= 1
     assert letters == []
     assert not on
     assert lanes.worker.outages() == {}
