@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.kafka.connect import client_options, close, close_consumer
+from service.kafka.forward import Forward
 from service.settings import Connection, Kafka
 
 # Without a record for so long, the brokers are away or a transaction is open.
@@ -72,18 +73,23 @@ async def scan(
 ) -> AsyncIterator[tuple[int, list[ConsumerRecord]]]:
     """(offset reached, at most `most` records) up to the end.
 
-    Reading stops at the last stable offset. Raises `EndUnreachable` when it has not moved for `silent_seconds`.
+    Reading stops at the last stable offset. Raises `EndUnreachable` when it has not moved for `silent_seconds`, and
+    `WentBackError` when a broker takes it back: what it would give then has been seen.
     """
     partition = stretch.partition
     consumer.assign([partition])
     consumer.seek(partition, stretch.begin)
     loop = asyncio.get_running_loop()
-    position, moved = stretch.begin, loop.time()
+    position, moved, forward = stretch.begin, loop.time(), Forward({partition: stretch.begin})
     while position < stretch.end:
         polled = await consumer.getmany(partition, timeout_ms=POLL_MS, max_records=most)
+        records = polled.get(partition, ())
+        for record in records:
+            forward.read(partition, record.offset)
         reached = await consumer.position(partition)
+        forward.stands(partition, reached)
         if reached > position:
             position, moved = reached, loop.time()
         elif loop.time() - moved > silent_seconds:
             raise EndUnreachable(f"{partition.topic} stops at {position} of {stretch.end}: a transaction is open")
-        yield position, [record for record in polled.get(partition, ()) if record.offset < stretch.end]
+        yield position, [record for record in records if record.offset < stretch.end]

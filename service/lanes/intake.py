@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.clock import Clock, from_iso
 from service.kafka.connect import client_options, close_consumer
+from service.kafka.forward import Forward
 from service.kafka.topics import Topics
 from service.notification import UNREADABLE, Notification
 from service.settings import Kafka
@@ -51,11 +52,12 @@ class Intake:
             partition: deque() for partition in (self._live, *self._retries, self._backfill)
         }
         self._under_way: list[Item] = []
+        self._forward = Forward()
 
     async def take(self, room: int, *, more: bool = False) -> list[Item]:
         """Up to `room` items that may be worked on now, in order for each partition; empty when there are none.
 
-        `more`: beside what was taken before and is not handled yet.
+        `more`: beside what was taken before and is not handled yet. Raises `WentBackError`, `KafkaError`.
         """
         await self._fill(self._live, room)
         await self._fill(self._backfill, room)
@@ -109,11 +111,16 @@ class Intake:
         return max(len(self._buffers[retry]) for retry in self._retries)
 
     async def positions(self) -> dict[TopicPartition, int]:
-        """Where each input stands: the offset of the next item that has not been taken."""
+        """Where each input stands: the offset of the next item that has not been taken. Raises `WentBackError`."""
         found = {}
         for partition, buffer in self._buffers.items():
-            found[partition] = buffer[0].offset if buffer else await self._consumer.position(partition)
+            found[partition] = buffer[0].offset if buffer else await self._position(partition)
         return found
+
+    async def _position(self, partition: TopicPartition) -> int:
+        position = int(await self._consumer.position(partition))
+        self._forward.stands(partition, position)
+        return position
 
     async def _fill(self, partition: TopicPartition, room: int) -> None:
         missing = room - len(self._buffers[partition])
@@ -122,7 +129,9 @@ class Intake:
 
     def _keep(self, polled: Mapping[TopicPartition, Iterable[ConsumerRecord]]) -> None:
         for partition, records in polled.items():
-            self._buffers[partition].extend(item_of(partition, record) for record in records)
+            for record in records:
+                self._forward.read(partition, record.offset)
+                self._buffers[partition].append(item_of(partition, record))
 
     def _due_count(self, retry: TopicPartition, now: float) -> int:
         """How many items stand in front of the first that is not due."""

@@ -25,7 +25,7 @@ from aiokafka.errors import (
 
 from service.clock import Clock
 from service.errors import CallstreamError
-from service.kafka.delivery import open_publisher
+from service.kafka.delivery import offsets_group, open_publisher
 from service.kafka.limits import Limits
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
@@ -161,6 +161,9 @@ class Lane:
             # A coordinator that is loading, or another transaction that does not end, would be waited for for ever.
             async with asyncio.timeout(OPEN_SECONDS):
                 opening = open_publisher(kafka, ports.topics, name, ports.topics.lane_group)
+                # Who cannot reach the group's coordinator has perhaps lost the lane without hearing of it, and could
+                # commit nothing: it must not fence the owner of today each time that it tries.
+                await committed_offsets(ports.admin, ports.topics, self.number, offsets_group(kafka, ports.topics))
                 publisher = await stack.enter_async_context(opening)
                 offsets = await committed_offsets(ports.admin, ports.topics, self.number, publisher.offsets_group)
             await restore(kafka, ports.topics, self.number, self.ledger, publisher)

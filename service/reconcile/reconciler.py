@@ -25,6 +25,7 @@ from service.errors import CallstreamError, TenantMustWait
 from service.graph.listing import Listed, Lister
 from service.kafka.connect import client_options, close_consumer
 from service.kafka.delivery import open_publisher
+from service.kafka.forward import Forward
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics, partition_of
@@ -259,8 +260,8 @@ class Reconciler:
                 raise KafkaConnectionError(f"no commit within {COMMIT_SECONDS:g} s") from None
 
     async def _hear(self) -> None:
-        """Counts what lanes report and takes jobs, from where the memory stands."""
-        inbox = TopicPartition(self._topics.inbox, 0)
+        """Counts what lanes report and takes jobs, from where the memory stands; a report counts once."""
+        inbox, forward = TopicPartition(self._topics.inbox, 0), Forward()
         consumer = AIOKafkaConsumer(
             **client_options(self._settings.kafka),
             group_id=None,
@@ -276,6 +277,7 @@ class Reconciler:
             while True:
                 polled = await consumer.getmany(inbox, timeout_ms=POLL_MS, max_records=CHUNK)
                 for record in polled.get(inbox, ()):
+                    forward.read(inbox, record.offset)
                     self._take(record.value, record.offset)
         finally:
             await close_consumer(consumer)
