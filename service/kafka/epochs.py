@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
+    IncompatibleBrokerVersion,
     InvalidProducerEpoch,
     KafkaError,
     NoError,
@@ -106,13 +107,13 @@ async def _ask(producer: AIOKafkaProducer) -> PidAndEpoch | None:
         node = await sender._find_coordinator(CoordinationType.TRANSACTION, manager.transactional_id)
         # Asked again after an answer was lost, the same coordinator gives the same epoch again (KIP-360).
         answer = await producer.client.send(node, request, group=ConnectionGroup.COORDINATION)
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        raise NoEpochError(TOO_OLD) from None
     except KafkaError as error:
         if not passes(error):
             raise NoEpochError(f"{type(error).__name__}: {error}") from error
         sender._coordinator_dead(CoordinationType.TRANSACTION)
         return None
-    except NotImplementedError:
-        raise NoEpochError(TOO_OLD) from None
     kind = for_code(answer.error_code)
     if kind is NoError:
         return PidAndEpoch(answer.producer_id, answer.producer_epoch)

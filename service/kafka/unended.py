@@ -14,7 +14,7 @@ import asyncio
 
 import structlog
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import ConcurrentTransactions, KafkaError, NoError, for_code
+from aiokafka.errors import ConcurrentTransactions, IncompatibleBrokerVersion, KafkaError, NoError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
@@ -99,7 +99,7 @@ async def _try(client: AIOKafkaClient, transactional_id: str) -> bool | None:
             return False
         commit = EndTxnRequest(transactional_id, producer_id, epoch, True)
         ended = for_code((await client.send(node, commit, group=ConnectionGroup.COORDINATION)).error_code)
-    except NotImplementedError:
+    except (IncompatibleBrokerVersion, NotImplementedError):  # the request is unknown there, or in no version of ours
         return False
     except KafkaError as error:
         if passes(error):

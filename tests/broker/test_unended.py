@@ -81,12 +81,13 @@ async def test_what_was_left_incomplete_is_aborted(kafka: str, prefix: str) -> N
     assert await lane.published() == [b"next"]
 
 
+@pytest.mark.parametrize("known", [{}, {65: (9, 9)}], ids=["no such request", "no such version"])
 async def test_brokers_that_do_not_tell_abort_all_that_was_left(
-    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch, known: dict[int, tuple[int, int]]
 ) -> None:
-    """Kafka before 3.0."""
+    """Kafka before 3.0 does not name the request among those that it knows."""
     prepare = unended._DescribeRequest.prepare
-    monkeypatch.setattr(unended._DescribeRequest, "prepare", lambda self, _: prepare(self, {65: (9, 9)}))
+    monkeypatch.setattr(unended._DescribeRequest, "prepare", lambda self, _: prepare(self, known))
     lane = await Lane.made(kafka, prefix)
     await lane.left_open(b"complete", offset=7)
     async with lane.owner() as owner:
