@@ -123,10 +123,13 @@ class AzureLogin:
         try:
             async with credential:
                 found = await credential.get_token_info(scope or self._endpoints.scope)
-        except (AzureError, AttributeError, KeyError, TypeError, ValueError) as exc:
-            # The last four: an answer that the library did not expect.
+            life_seconds = float(found.expires_on - asked_at)  # the library knows no bound for whole numbers
+        except Exception as exc:
+            # Anything: what the library, and json, codecs and msal below it, raise at bytes that they did not expect is
+            # no closed set (RecursionError, OverflowError, LookupError …), and what is let through here ends the
+            # process. The sentence names what was met.
             raise _no_token(exc, wire.answer, self._clock.now(), who, hint) from None
-        return checked(found.token, found.expires_on - asked_at, who)
+        return checked(found.token, life_seconds, who)
 
 
 class _Wire(AioHttpTransport):  # type: ignore[misc]  # exported without its type
@@ -143,14 +146,14 @@ class _Wire(AioHttpTransport):  # type: ignore[misc]  # exported without its typ
 
 
 def _no_token(exc: Exception, answer: Any, now: float, who: str, hint: str) -> NoToken:
-    """The library's error in our words. Its text may hold the login's own, so no part of it is used."""
+    """The error in our words. Its text may hold the login's own, so no part of it is used."""
+    chain = _chain(exc)
     if answer is not None:
         try:
             check_status(answer.status_code, answer.headers, answer.body(), now, who, hint)
         except NoToken as problem:
             return problem
-        return no_token_in(who)
-    chain = _chain(exc)
+        return no_token_in(who, "" if isinstance(chain[-1], AzureError) else type(chain[-1]).__name__)
     for one in chain:
         if isinstance(one, ServiceRequestTimeoutError | ServiceResponseTimeoutError):
             return NoToken(f"There is no token: {who} did not answer in time.", is_refusal=False, outcome="timeout")

@@ -151,6 +151,6 @@ def checked(token: object, life_seconds: float, who: str = "the login") -> Grant
     return Grant(token, life_seconds)
 
 
-def no_token_in(who: str) -> NoToken:
-    """A good answer without what was asked for."""
-    return NoToken(f"There is no token: the answer of {who} holds none.", is_refusal=False)
+def no_token_in(who: str, kind: str = "") -> NoToken:
+    """A good answer without what was asked for. `kind`: the error that somebody else's code met while reading it."""
+    return NoToken(f"There is no token: the answer of {who} holds none{kind and f' ({kind})'}.", is_refusal=False)

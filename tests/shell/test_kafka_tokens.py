@@ -1,4 +1,6 @@
-"""Tokens for Kafka from Microsoft Entra, through azure-identity, against the emulated login over TLS."""
+"""Tokens for Kafka from Microsoft Entra, through azure-identity, against the emulated login over TLS; and what odd
+answers of that login or of any other come to.
+"""
 
 from pathlib import Path
 
@@ -6,9 +8,11 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from service.kafka.oauth import TokenMissing, tokens_of
-from service.settings import Kafka
+from service.settings import Kafka, Secret
+from tests.shell.graph_fixture import TENANT, Answer, raw
 from tests.shell.signin_fixture import USER_IDENTITY, SignIn, outside_token, signing_in
 from tests.shell.test_signin import AZURE_VARIABLES
+from tests.shell.test_signin_answers import DEEP, JSON, answering, lives
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +71,37 @@ async def test_a_machine_signs_in_as_its_identity(tmp_path: Path, monkeypatch: p
         tokens = tokens_of(kafka(login, "managed-identity", oauth_client_id=USER_IDENTITY))
 
         assert await tokens.token()
+
+
+@pytest.mark.parametrize("credential", ["workload-identity", "client-secret"])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lives("1e999"), "holds none"),
+        (lives("9" * 401), "holds none"),
+        (raw(DEEP, **JSON), "holds none"),
+        (raw(DEEP, 400, **JSON), "answered 400"),
+    ],
+)
+async def test_an_odd_answer_leaves_a_client_without_a_token(
+    tmp_path: Path, credential: str, answer: Answer, words: str
+) -> None:
+    """One of Kafka's errors, which every client of it waits after; whichever library read the answer."""
+    (tmp_path / "token").write_text("an.outside.token", encoding="utf-8")
+    async with answering(tmp_path, answer) as (url, seen):
+        settings = Kafka(
+            security_protocol="SASL_SSL",
+            ca_file=str(tmp_path / "ca.pem"),
+            sasl_mechanism="OAUTHBEARER",
+            oauth_credential=credential,  # type: ignore[arg-type]
+            oauth_token_url=f"{url}/any/oauth2/v2.0/token",
+            oauth_scope=f"{url}/.default",
+            oauth_client_id=TENANT.client_id,
+            oauth_client_secret=Secret("the-very-secret"),
+            oauth_tenant_id=TENANT.id,
+            oauth_token_file=str(tmp_path / "token"),
+        )
+        with pytest.raises(TokenMissing, match=words):
+            await tokens_of(settings).token()
+
+    assert len(seen) == 1

@@ -26,16 +26,20 @@ from tests.shell.graph_fixture import TENANT, Answer, cut, fails, hangs, raw, sa
 from tests.shell.signin_fixture import authority
 from tests.shell.test_graph_auth import refusal
 
-MANY = b"x" * 300_000
 JSON = {"Content_Type": "application/json"}
+# What Python's own reader of JSON takes, or stumbles over, in a way of its own.
+DEEP = b"[" * 200_000
 WAYS = {"azure-identity": AzureLogin, "built in": SecretLogin}
 
 
+def lives(seconds: str) -> Answer:
+    """A token, and how long it lives as it stands in the JSON."""
+    return raw(b'{"access_token": "x", "expires_in": ' + seconds.encode() + b"}", **JSON)
+
+
 @asynccontextmanager
-async def asked(
-    folder: Path, way: str, answer: Answer, tenant: Tenant = TENANT
-) -> AsyncIterator[tuple[Callable[[], Any], Metrics, list[str]]]:
-    """Asks a login over TLS that answers so; what was asked of it."""
+async def answering(folder: Path, answer: Answer) -> AsyncIterator[tuple[str, list[str]]]:
+    """A login over TLS that answers so: its address, and what was asked of it. `ca.pem` there vouches for it."""
     seen: list[str] = []
 
     async def serve(request: web.Request) -> web.StreamResponse:
@@ -50,14 +54,21 @@ async def asked(
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority().server_context())
         await site.start()
-        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-        clock, metrics = Clock(speed=20), Metrics(tenants=["contoso"])
-        async with http_session(str(folder / "ca.pem")) as http:
-            login = WAYS[way](http, endpoints(Graph(cloud="custom", root_url=url, login_url=url)), clock)
-            tokens = TenantTokens(lambda _: login, clock, metrics)
-            yield lambda: tokens.token(tenant), metrics, seen
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}", seen
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def asked(
+    folder: Path, way: str, answer: Answer, tenant: Tenant = TENANT
+) -> AsyncIterator[tuple[Callable[[], Any], Metrics, list[str]]]:
+    """Asks a login that answers so; what was asked of it."""
+    clock, metrics = Clock(speed=20), Metrics(tenants=["contoso"])
+    async with answering(folder, answer) as (url, seen), http_session(str(folder / "ca.pem")) as http:
+        login = WAYS[way](http, endpoints(Graph(cloud="custom", root_url=url, login_url=url)), clock)
+        tokens = TenantTokens(lambda _: login, clock, metrics)
+        yield lambda: tokens.token(tenant), metrics, seen
 
 
 def outcome(metrics: Metrics) -> str:
@@ -90,6 +101,13 @@ def outcome(metrics: Metrics) -> str:
         (says({"access_token": "", "expires_in": 3600}), "error", "holds none", 6),
         (says({"access_token": 7, "expires_in": 3600}), "error", "holds none", 6),
         (says([]), "error", "holds none", 6),
+        (lives("1e999"), "error", "holds none", 6),
+        (lives("Infinity"), "error", "holds none", 6),
+        (lives("9" * 401), "error", "holds none", 6),
+        (lives('1, "expires_on": 1e999, "expires_in": 1e999'), "error", "holds none", 6),
+        (raw(DEEP, **JSON), "error", "holds none", 6),
+        (raw(DEEP, 400, **JSON), "unauthorized", "the login answered 400", 31),
+        (raw(b"x", Content_Type="application/json; charset=hex"), "error", "holds none", 6),
         (raw(b"", 302, Location="https://evil.example.com"), "refused", "the login answered 302", 31),
         (hangs, "timeout", "did not answer in time", 6),
         (cut, "cut", "was cut", 6),
@@ -110,6 +128,24 @@ async def test_an_odd_answer_makes_the_tenant_wait(
         assert most_wait / 3 < raised.value.wait_seconds <= most_wait
         assert "the-very-secret" not in str(raised.value)
         assert "evil" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lives("1e999"), "OverflowError"),
+        (lives("9" * 401), "OverflowError"),
+        (raw(DEEP, **JSON), "RecursionError"),
+        (raw(b"x", Content_Type="application/json; charset=hex"), "LookupError"),
+    ],
+)
+async def test_what_the_library_did_not_expect_is_named(tmp_path: Path, answer: Answer, kind: str) -> None:
+    """Whatever it raises makes the tenant wait; so that no bug hides behind the wait, the sentence says what it was."""
+    async with asked(tmp_path, "azure-identity", answer) as (ask, _, _seen):
+        with pytest.raises(TenantMustWait) as raised:
+            await ask()
+
+    assert str(raised.value) == f"There is no token: the answer of the login holds none ({kind})."
 
 
 @pytest.mark.parametrize("way", WAYS)
