@@ -22,10 +22,17 @@ from service.outbound.body import BodyCut, BodyTooLarge, read_body
 from service.outbound.session import http_session
 from service.settings import Connection, Tenant
 from service.signin.clouds import CLOUDS, Endpoints
-from service.signin.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
+from service.signin.credentials import (
+    MOST_BODY_BYTES,
+    REQUEST_SECONDS,
+    Grant,
+    NoToken,
+    check_status,
+    checked,
+    unreachable,
+)
 
 WHO: Final = "the token endpoint"
-MOST_BODY_BYTES: Final = 256 * 1024
 # A token is renewed so long before its end, or a fifth of its life if that is less. Seconds.
 MARGIN_SECONDS: Final = 300.0
 # Where the login does not say how long a token lives.

@@ -29,11 +29,20 @@ from azure.identity.aio import (
 )
 
 from service.clock import Clock
-from service.outbound.body import real_timeout
+from service.outbound.body import BodyCut, BodyTooLarge, read_body, real_timeout
 from service.settings import Tenant
 from service.signin.certificate import certificate_credential
 from service.signin.clouds import Endpoints
-from service.signin.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, no_token_in, unreachable
+from service.signin.credentials import (
+    MOST_BODY_BYTES,
+    REQUEST_SECONDS,
+    Grant,
+    NoToken,
+    check_status,
+    checked,
+    no_token_in,
+    unreachable,
+)
 from service.signin.files import read_secret, read_token, stamp
 
 LOGIN: Final = "the login"
@@ -127,7 +136,7 @@ class AzureLogin:
         except Exception as exc:
             # Anything: what the library, and json, codecs and msal below it, raise at bytes that they did not expect is
             # no closed set (RecursionError, OverflowError, LookupError …), and what is let through here ends the
-            # process. The sentence names what was met.
+            # process. Nothing else of ours is in the block but the wire; the sentence names what was met.
             raise _no_token(exc, wire.answer, self._clock.now(), who, hint) from None
         return checked(found.token, life_seconds, who)
 
@@ -140,9 +149,17 @@ class _Wire(AioHttpTransport):  # type: ignore[misc]  # exported without its typ
         self.answer: Any = None
 
     async def send(self, request: Any, **options: Any) -> Any:
-        """One request; the library's errors."""
-        self.answer = await super().send(request, **options)
-        return self.answer
+        """One request. The body is read here: the library would take any number of bytes, and unpack them to more."""
+        request.headers["Accept-Encoding"] = "gzip"
+        answer = await super().send(request, **options | {"stream": True, "auto_decompress": False})
+        try:
+            answer._content = await read_body(answer.internal_response, MOST_BODY_BYTES)
+        except (aiohttp.ClientPayloadError, BodyCut, BodyTooLarge) as exc:
+            raise IncompleteReadError(exc, error=exc) from exc
+        finally:
+            await answer.close()
+        self.answer = answer
+        return answer
 
 
 def _no_token(exc: Exception, answer: Any, now: float, who: str, hint: str) -> NoToken:

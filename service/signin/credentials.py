@@ -17,6 +17,8 @@ from service.settings import Tenant
 
 # One request to the login or to a managed identity's endpoint, whole. Seconds.
 REQUEST_SECONDS: Final = 10.0
+# What is taken of an answer, uncompressed; Entra's have some 2 KB.
+MOST_BODY_BYTES: Final = 256 * 1024
 
 Outcome = Literal["throttled", "unauthorized", "error", "timeout", "cut", "refused"]
 

@@ -15,10 +15,17 @@ from service.clock import Clock
 from service.outbound.body import BodyCut, BodyTooLarge, read_body, real_timeout
 from service.settings import Tenant
 from service.signin.clouds import Endpoints
-from service.signin.credentials import REQUEST_SECONDS, Grant, NoToken, check_status, checked, unreachable
+from service.signin.credentials import (
+    MOST_BODY_BYTES,
+    REQUEST_SECONDS,
+    Grant,
+    NoToken,
+    check_status,
+    checked,
+    unreachable,
+)
 from service.signin.files import read_secret, stamp
 
-MOST_BODY_BYTES: Final = 256 * 1024
 NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 
 

@@ -12,7 +12,7 @@ from service.settings import Kafka, Secret
 from tests.shell.graph_fixture import TENANT, Answer, raw
 from tests.shell.signin_fixture import USER_IDENTITY, SignIn, outside_token, signing_in
 from tests.shell.test_signin import AZURE_VARIABLES
-from tests.shell.test_signin_answers import DEEP, JSON, answering, lives
+from tests.shell.test_signin_answers import DEEP, JSON, answering, bomb, lives
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,7 @@ async def test_a_machine_signs_in_as_its_identity(tmp_path: Path, monkeypatch: p
         (lives("9" * 401), "holds none"),
         (raw(DEEP, **JSON), "holds none"),
         (raw(DEEP, 400, **JSON), "answered 400"),
+        (bomb(), "was cut"),
     ],
 )
 async def test_an_odd_answer_leaves_a_client_without_a_token(

@@ -1,10 +1,11 @@
 """Odd answers of a login: both ways to ask it understand them alike, whichever library reads them."""
 
 import asyncio
+import gzip
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,35 @@ from tests.shell.test_graph_auth import refusal
 JSON = {"Content_Type": "application/json"}
 # What Python's own reader of JSON takes, or stumbles over, in a way of its own.
 DEEP = b"[" * 200_000
+# A good reply but for its size.
+LARGE = b'{"access_token": "good", "expires_in": 3600, "z": "' + b"a" * 300_000 + b'"}'
 WAYS = {"azure-identity": AzureLogin, "built in": SecretLogin}
 
 
 def lives(seconds: str) -> Answer:
     """A token, and how long it lives as it stands in the JSON."""
     return raw(b'{"access_token": "x", "expires_in": ' + seconds.encode() + b"}", **JSON)
+
+
+def bomb(status: int = 200) -> Answer:
+    """A good reply of 10 MB, in 10 KB."""
+    body = gzip.compress(b'{"access_token": "good", "expires_in": 3600, "z": "' + b"a" * 10_000_000 + b'"}')
+    return raw(body, status, Content_Encoding="gzip", **JSON)
+
+
+async def in_pieces(request: web.Request) -> web.StreamResponse:
+    """Too much, without saying beforehand how much."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    with suppress(ConnectionError):  # who has had enough goes
+        await response.write(LARGE)
+    return response
+
+
+async def gzip_alone(request: web.Request) -> web.StreamResponse:
+    """A token for whoever asks for no other compression: what is counted while it is unpacked is gzip."""
+    assert request.headers["Accept-Encoding"] == "gzip"
+    return await zipped({"access_token": "good", "expires_in": 3600})(request)
 
 
 @asynccontextmanager
@@ -108,6 +132,8 @@ def outcome(metrics: Metrics) -> str:
         (raw(DEEP, **JSON), "error", "holds none", 6),
         (raw(DEEP, 400, **JSON), "unauthorized", "the login answered 400", 31),
         (raw(b"x", Content_Type="application/json; charset=hex"), "error", "holds none", 6),
+        (raw(b"no gzip", Content_Encoding="gzip", **JSON), "cut", "was cut", 6),
+        (zipped({"access_token": "good", "expires_in": 3600}, cut=-9), "cut", "was cut", 6),
         (raw(b"", 302, Location="https://evil.example.com"), "refused", "the login answered 302", 31),
         (hangs, "timeout", "did not answer in time", 6),
         (cut, "cut", "was cut", 6),
@@ -128,6 +154,17 @@ async def test_an_odd_answer_makes_the_tenant_wait(
         assert most_wait / 3 < raised.value.wait_seconds <= most_wait
         assert "the-very-secret" not in str(raised.value)
         assert "evil" not in str(raised.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("answer", [bomb(), bomb(400), raw(LARGE, **JSON), in_pieces])
+async def test_a_login_that_says_too_much_is_not_heard_out(tmp_path: Path, way: str, answer: Answer) -> None:
+    """Counted while it is unpacked; there would be a good token in it."""
+    async with asked(tmp_path, way, answer) as (ask, metrics, _seen):
+        with pytest.raises(TenantMustWait, match=r"^There is no token: the .*was cut\.$"):
+            await ask()
+
+        assert outcome(metrics) == "cut"
 
 
 @pytest.mark.parametrize(
@@ -156,6 +193,7 @@ async def test_what_the_library_did_not_expect_is_named(tmp_path: Path, answer: 
         says({"access_token": "good", "expires_in": "3600"}),
         zipped({"access_token": "good", "expires_in": 3600, "token_type": "Bearer", "ext_expires_in": 3600}),
         says({"access_token": "good", "expires_in": 86400, "refresh_in": 43200}),
+        gzip_alone,
     ],
 )
 async def test_a_token_is_found_in_every_form_of_reply(tmp_path: Path, way: str, answer: Answer) -> None:
