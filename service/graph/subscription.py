@@ -12,6 +12,7 @@ import msgspec
 
 from service.clock import from_iso
 from service.errors import CallstreamError, GraphUnavailable, TenantMustWait
+from service.graph.protocol import printable
 from service.outbound.answers import retry_after_seconds
 
 RESOURCE = "communications/callRecords"
@@ -179,7 +180,8 @@ def interpret(kind: Kind, status: int, headers: Mapping[str, str], body: bytes, 
 
 
 def read_error(body: bytes) -> tuple[str, str]:
-    """Code and message of Graph's error body, printable; empty where it is none (graph-contract 9.3).
+    """Code and message of Graph's error body, printable; empty where it is none, as is a code of more than 64
+    characters or of odd ones (graph-contract 9.3).
 
     What stands between Graph and us may repeat our request in it: what looks like a token or a `clientState` is masked.
     """
@@ -187,7 +189,7 @@ def read_error(body: bytes) -> tuple[str, str]:
         error = msgspec.json.decode(body, type=_ErrorBody).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "", ""
-    return _shown(error.code), _shown(error.message)
+    return printable(_shown(error.code)), _shown(error.message)
 
 
 _SECRET = re.compile(r"(?i:bearer)\s+\S+|eyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.-]*|k[0-9]{1,9}\.[A-Za-z0-9_-]{43}")

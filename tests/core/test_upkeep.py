@@ -75,6 +75,18 @@ def test_answers_are_told_apart(kind: Kind, status: int, code: str, message: str
     assert describe_error(error)["todo"]
 
 
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [("x" * 100_000, ""), ("no code", ""), (f"k2.{'a' * 43}", ""), ("Request_BadRequest", "Request_BadRequest")],
+)
+def test_what_graph_says_is_cut_in_every_part(code: str, shown: str) -> None:
+    """It stands in a log line and on the status page: a code that is none is left out, a long message ends early."""
+    error = answered("list", 400, code, "m" * 100_000)
+
+    assert error is not None
+    assert describe_error(error)["error"] == f"400 {shown}: {'m' * 300}"
+
+
 def test_conflict_names_the_existing_subscription() -> None:
     """Its id stands in the message only; without one there is nothing to adopt."""
     named = answered("create", 409, "Conflict", f"Existing subscription id: {ID.upper()}.")
