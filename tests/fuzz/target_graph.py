@@ -1,4 +1,5 @@
-"""Target: what else Graph and the login answer: links to more pages, waits, error bodies, tokens, lists, gzip.
+"""Target: what else Graph and the login answer: links to more pages, waits, error bodies, tokens (as the built-in login
+reads them; azure-identity is not in it), lists, gzip.
 
 The first byte chooses the reader, the rest is what it reads.
 """
