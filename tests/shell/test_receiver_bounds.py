@@ -274,14 +274,19 @@ async def test_connections_that_wait_for_an_answer_are_kept_and_others_turned_aw
     async with open_receiver(max_connections=2) as running:
         running.shelf.gate = asyncio.Event()
         waiting = [asyncio.create_task(running.post({"value": [item()]})) for _ in range(2)]
-        await running.shelf.entered.wait()
+
+        async def both_are_storing() -> bool:
+            return running.value("receiver_storing") == 2
 
         async def is_full() -> bool:
             return (await running.raw(b"")).startswith(b"HTTP/1.1 503 ")
 
+        await until(both_are_storing)
         await until(is_full)
         assert running.count("receiver_rejected", reason="connections") >= 1
+        assert running.value("receiver_storing") == 2
         running.shelf.gate.set()
 
         assert [status for status, _ in await asyncio.gather(*waiting)] == [202, 202]
+        assert running.value("receiver_storing") == 0
         assert (await running.post({"value": []}))[0] == 202
