@@ -107,7 +107,9 @@ class LaneReplay:
         ledger: Ledger,
         selection: Selection,
         tally: Tally,
+        seal: Mapping[TopicPartition, int],
     ) -> None:
+        """`seal`: as for `Publisher.commit`, in every transaction."""
         self._lanes = settings.lanes
         self._policy: Policy = policy_in_force(settings.privacy)
         self._writer = writer
@@ -115,6 +117,7 @@ class LaneReplay:
         self._ledger = ledger
         self._selection = selection
         self._tally = tally
+        self._seal = seal
         self._batch = Batch()
 
     async def take(self, version: Version) -> None:
@@ -138,7 +141,7 @@ class LaneReplay:
         batch, self._batch = self._batch, Batch()
         if not batch.records:
             return
-        await self._publisher.commit(batch.records, {})
+        await self._publisher.commit(batch.records, {}, self._seal)
         for key, entry in batch.entries.items():
             self._ledger.put(key, entry)
         for outcome in batch.outcomes:
@@ -236,7 +239,9 @@ async def _replay_lane(
             async with open_publisher(lane.kafka, topics, name, topics.lane_group) as publisher:
                 await restore(lane.kafka, topics, lane.number, ledger, publisher)
                 writer = Writer(topics, lane.number, lane.kafka.partitions, lane.limits)
-                work = LaneReplay(lane.settings, writer, publisher, ledger, selection, tally)
+                # Where the archive begins: nobody goes on from there, the new ledger says what is done.
+                seal = {source.partition: source.begin}
+                work = LaneReplay(lane.settings, writer, publisher, ledger, selection, tally, seal)
                 async for position, records in scan(consumer, source, POLL_RECORDS):
                     for record in records:
                         if (version := parts.add(record)) is not None:
