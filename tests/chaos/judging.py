@@ -14,6 +14,7 @@ import time
 import uuid
 import zlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from service.emulator.statefile import MARK, read_frames
 from tests.chaos.waits import Call, Calls
 
 STREAMS = ("audio", "video", "screen-sharing", "other")
+# Receivers write notices and lanes write ledger entries also while no consumer gets anything.
+UNSEEN = ("notifications", "ledger")
 LEDGER_VALUE = struct.Struct(">BQI")
 PUBLISHED = 1
 POLL_SECONDS = 0.3
@@ -97,10 +100,20 @@ class Court:
                 self._judge.add_truth(call[0], orjson.loads(zlib.decompress(packed)))
                 self.calls.exists(call, version, max(head["createdAt"], head["visibleAt"], head["notifyAt"]))
 
-    def see(self, record: ConsumerRecord) -> None:
+    def see_all(self, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]], now: float) -> None:
+        """What one poll brought; a silence ends only with what a consumer sees."""
+        if any(self._name(partition.topic) not in UNSEEN for partition in polled):
+            self.calls.heard(now)
+        for record in itertools.chain.from_iterable(polled.values()):
+            self._see(record)
+
+    def _name(self, topic: str) -> str:
+        return topic.removeprefix(f"{self._task.prefix}.")
+
+    def _see(self, record: ConsumerRecord) -> None:
         """One record of any topic."""
         place = (record.topic, record.partition, record.offset, record.key, record.value, record.headers)
-        name = record.topic.removeprefix(f"{self._task.prefix}.")
+        name = self._name(record.topic)
         if name == "notifications":
             self._stored.add(_call_of(record.key))
         elif name == "ledger":
@@ -251,11 +264,8 @@ class Reader:
                 consumer.seek(partition, position)
             while True:
                 polled = await consumer.getmany(timeout_ms=200, max_records=AT_ONCE)
-                if polled:
-                    court.calls.heard(time.time())
+                court.see_all(polled, time.time())
                 for partition, records in polled.items():
-                    for record in records:
-                        court.see(record)
                     self._positions[partition] = records[-1].offset + 1
         finally:
             await consumer.stop()

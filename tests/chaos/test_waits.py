@@ -1,5 +1,11 @@
 """The judge's clockwork: what is due, since when, and the longest time in which nothing came."""
 
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from tests.chaos.judging import Court, Task
 from tests.chaos.waits import Calls
 
 FIRST, SECOND = ("tenant", "one"), ("tenant", "two")
@@ -42,3 +48,40 @@ def test_silence_counts_only_while_something_is_due() -> None:
     calls.heard(172.0)
 
     assert calls.longest_silence == 7.0
+
+
+def test_the_first_to_come_may_have_been_due_for_long() -> None:
+    """Nothing has been heard before it, and the silence counts all the same."""
+    calls = Calls()
+    calls.exists(FIRST, 1, due=100.0)
+    calls.heard(130.0)
+
+    assert calls.longest_silence == 30.0
+
+
+@pytest.mark.parametrize(
+    ("topic", "silence"),
+    [
+        ("notifications", 20.0),
+        ("ledger", 20.0),
+        *((name, 12.0) for name in ("streams.audio", "streams.other", "calls", "dead-letter")),
+    ],
+)
+def test_only_what_a_consumer_sees_ends_a_silence(topic: str, silence: float) -> None:
+    """A notice is written while everything else stands still, and a ledger entry is for the service itself."""
+    court = Court(Task("", "run", 1, "", "", 1))
+    court.calls.heard(100.0)
+    court.calls.exists(FIRST, 1, due=100.0)
+    court.see_all(polled("notifications", topic), 112.0)
+    court.see_all({}, 115.0)
+    court.see_all(polled("streams.video"), 120.0)
+
+    assert court.calls.longest_silence == silence
+
+
+def polled(*topics: str) -> dict[TopicPartition, list[Any]]:
+    """One record of each topic, as a consumer gives them; of a call that nobody waits for."""
+    return {
+        TopicPartition(f"run.{name}", 0): [ConsumerRecord(f"run.{name}", 0, 0, 0, 0, bytes(32), None, None, 0, 0, ())]
+        for name in topics
+    }

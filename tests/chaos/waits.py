@@ -39,8 +39,8 @@ class Calls:
             self.longest_wait = max(self.longest_wait, (wait, f"{'/'.join(call)} version {version}"))
 
     def heard(self, now: float) -> None:
-        """Something was read: how long nothing was, although something was due."""
-        if (since := self.oldest_due(now)) is not None and self._heard_at:
+        """Something that a consumer sees was read: how long nothing was, although something was due."""
+        if (since := self.oldest_due(now)) is not None:
             self.longest_silence = max(self.longest_silence, now - max(since, self._heard_at))
         self._heard_at = now
 
