@@ -24,7 +24,8 @@ from service.notification import Gatekeeper, Notification, client_state
 from service.receiver import KafkaStore, receiver_site
 from service.settings import Log, Receiver
 from tests.attacks import FRAMING, LENGTH, MARK, MEANING, SMUGGLED, Attack, post, unentitled
-from tests.broker.test_receiver_kafka import create_topics, kafka_settings, read_all, until
+from tests.broker.lane_bench import bench, call_id, eventually, settings_for, shaped
+from tests.broker.test_receiver_kafka import create_topics, kafka_settings, open_receiver, read_all, until
 from tests.shell.receiving import KEY, TENANT
 from tests.shell.receiving import item as notice
 
@@ -166,6 +167,33 @@ def _forgeries(chance: random.Random) -> Iterator[tuple[str, object]]:
         yield "client_state", notice(SMUGGLED, clientState=client_state(chance.randrange(1, 4), key, TENANT))
         yield "client_state", notice(SMUGGLED, clientState=client_state(1, KEY, other))
         yield "tenant", notice(SMUGGLED, tenantId=other, clientState=client_state(1, KEY, other))
+
+
+async def test_an_ancient_notice_posted_twice_publishes_its_call_once(kafka: str, prefix: str) -> None:
+    """The call is new to us, so the first one is worth a look; the second finds the version in the ledger."""
+    ancient = notice(call_id("a"), subscriptionExpirationDateTime="2019-11-22T10:00:00.0000000Z")
+    settings = settings_for(kafka, prefix)
+    async with bench(settings) as lanes, open_receiver(settings.kafka, SECONDS) as site:
+
+        async def is_ready() -> bool:
+            return site.store.trouble() is None
+
+        async def handled(series: str, **labels: str) -> bool:
+            return lanes.metrics.registry.get_sample_value(f"callstream_{series}_total", labels) == 1
+
+        lanes.graph.say("a", shaped("a", 1, events=3))
+        await until(is_ready)
+        assert await site.post([ancient]) == 202
+        await eventually(lambda: handled("records_published", tenant="contoso"), "the call is published")
+        assert await site.post([ancient]) == 202
+        await eventually(lambda: handled("notifications_skipped", reason="published"), "the second one is handled")
+        stored = await lanes.read(lanes.topics.notifications)
+        versions = await lanes.versions()
+        events = await lanes.read(lanes.topics.streams["audio"])
+
+    assert len(stored) == 2
+    assert versions == [(call_id("a"), 1)]
+    assert len(events) == 3
 
 
 async def test_pipelined_requests_are_each_judged(kafka: str, prefix: str) -> None:
