@@ -11,18 +11,25 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
 
 from service.errors import UserError
 from service.kafka.connect import client_options
+from service.kafka.delivery import open_publisher
 from service.kafka.knock import reason_of
+from service.kafka.records import KafkaRecord
+from service.kafka.rights import rights_of
+from service.kafka.scan import Stretch, open_admin, open_reader, scan
 from service.kafka.security import check_security
+from service.kafka.topics import Topics
+from service.lanes.restore import committed_offsets
 from service.notification import client_state
 from service.settings import Kafka, Secret
-from tests.broker.lane_bench import PARTITIONS, eventually
-from tests.broker.security_fixture import CLIENT_SECRET, Secured, all_closed, secured, token_endpoint
+from tests.broker.lane_bench import PARTITIONS, eventually, make_topics
+from tests.broker.security_fixture import CLIENT_SECRET, USER, Secured, all_closed, allow, secured, token_endpoint
 from tests.broker.test_reconcile import CONTOSO, world_of
 
 __all__ = ["all_closed", "secured"]
@@ -145,6 +152,28 @@ async def test_tokens_are_asked_for_once_and_taken(secured: Secured) -> None:
         for _ in range(3):
             assert await brokers(kafka) == 1
 
+        assert login.asked == [{"grant_type": "client_credentials", "scope": "kafka/.default"}]
+
+
+async def test_a_transaction_is_committed_and_read_with_tokens(secured: Secured, prefix: str) -> None:
+    """As a lane publishes and a ledger is read: every connection, the coordinators' too, with what a worker may do."""
+    plain = Kafka(bootstrap_servers=secured.cluster.bootstrap_servers, topic_prefix=prefix, partitions=1)
+    topics = Topics(prefix)
+    await make_topics(plain, topics)
+    await allow(secured, USER, rights_of("work", topics))
+    notices, ledger = TopicPartition(topics.notifications, 0), TopicPartition(topics.ledger, 0)
+    async with token_endpoint(secured.signing_key) as login:
+        kafka = secured.oauth(login.url, topic_prefix=prefix, partitions=1)
+        async with open_publisher(kafka, topics, topics.transactional_id(0), topics.lane_group) as publisher:
+            await publisher.commit([KafkaRecord(topics.ledger, 0, b"key", b"value", [])], {notices: 7})
+        async with open_reader(kafka) as consumer:
+            end = (await consumer.end_offsets([ledger]))[ledger]
+            read = [one async for _, found in scan(consumer, Stretch(ledger, 0, end)) for one in found]
+        async with open_admin(kafka) as admin:
+            offsets = await committed_offsets(admin, topics, 0, topics.lane_group)
+
+        assert [(one.key, one.value) for one in read] == [(b"key", b"value")]
+        assert offsets == {notices: 7}
         assert login.asked == [{"grant_type": "client_credentials", "scope": "kafka/.default"}]
 
 
