@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -27,6 +28,27 @@ from tests.shell.graph_fixture import (
 )
 
 __all__ = ["graph", "world"]
+
+# Seconds before the second try and the third, the least and the most.
+PAUSES = ((0.25, 0.5), (0.75, 1.5))
+
+
+class NotingClock(Clock):
+    """Runs fast, and knows how long was slept on it each time."""
+
+    def __init__(self) -> None:
+        super().__init__(speed=200)
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await super().sleep(seconds)
+
+    def slept_within(self, pauses: Sequence[tuple[float, float]]) -> bool:
+        """Whether the pauses were these and no others."""
+        return len(self.slept) == len(pauses) and all(
+            least <= pause <= most for pause, (least, most) in zip(self.slept, pauses, strict=True)
+        )
 
 
 # ---- what Graph answers --------------------------------------------------------------------------------------------
@@ -92,6 +114,19 @@ async def test_throttling_makes_the_whole_tenant_wait_as_long_as_graph_asks(grap
         assert len(graph.asked("record")) == 1
 
 
+async def test_throttling_without_a_time_makes_the_tenant_wait_for_one_of_ours(graph: ScriptedGraph) -> None:
+    """5 s at first; the clock is slow, so that nothing of them passes meanwhile."""
+    async with world_of(graph.url, Clock(speed=0.01)) as world:
+        graph.script("record", fails(429, "TooManyRequests"))
+
+        with pytest.raises(TenantMustWait) as raised:
+            await world.fetch()
+
+    assert raised.value.cause == "throttled"
+    assert 3.9 < raised.value.wait_seconds <= 5.0
+    assert len(graph.asked("record")) == 1
+
+
 async def test_a_record_under_way_sits_out_a_short_wait(graph: ScriptedGraph, world: World) -> None:
     """Seventy requests are not thrown away for three seconds."""
     graph.script("record", says(record(1, 1, f"{graph.url}{BASE}/sessions?$skiptoken=s")))
@@ -126,7 +161,7 @@ async def test_a_login_that_gives_no_token_makes_the_tenant_wait(graph: Scripted
     [
         (fails(500), "error"),
         (fails(502), "error"),
-        (fails(503, Retry_After="2"), "error"),
+        (fails(503), "error"),
         (fails(509), "error"),
         (hangs, "timeout"),
         (cut, "cut"),
@@ -141,14 +176,38 @@ async def test_a_login_that_gives_no_token_makes_the_tenant_wait(graph: Scripted
         (raw(b"", 204), "error"),
     ],
 )
-async def test_a_broken_answer_is_asked_for_again_in_place(
-    graph: ScriptedGraph, world: World, answer: Answer, outcome: str
-) -> None:
+async def test_a_broken_answer_is_asked_for_again_in_place(graph: ScriptedGraph, answer: Answer, outcome: str) -> None:
     """With growing waits, and the record comes in the end."""
     graph.script("record", answer, answer, says(record()))
+    clock = NotingClock()
+    async with world_of(graph.url, clock) as world:
+        assert sessions_of(await world.fetch()) == ["first0"]
 
-    assert sessions_of(await world.fetch()) == ["first0"]
     assert world.outcomes("record") == {outcome: 2, "ok": 1}
+    assert clock.slept_within(PAUSES), clock.slept
+
+
+async def test_waits_in_place_grow_to_five_seconds_and_differ(graph: ScriptedGraph) -> None:
+    """Up to half shorter each, so that records that failed together do not come back together."""
+    graph.script("record", fails(502))
+    clock = NotingClock()
+    async with world_of(graph.url, clock, tries=7) as world:
+        with pytest.raises(GraphUnavailable):
+            await world.fetch()
+
+    longest = (0.5, 1.5, 4.5, 5.0, 5.0, 5.0)
+    assert clock.slept_within([(most / 2, most) for most in longest]), clock.slept
+    assert len({pause / most for pause, most in zip(clock.slept, longest, strict=True)}) > 1
+
+
+async def test_a_short_wait_that_the_server_asks_for_is_kept_in_place(graph: ScriptedGraph) -> None:
+    """In place of ours, each time."""
+    graph.script("record", fails(503, Retry_After="2"), fails(503, Retry_After="5"), says(record()))
+    clock = NotingClock()
+    async with world_of(graph.url, clock) as world:
+        assert sessions_of(await world.fetch()) == ["first0"]
+
+    assert clock.slept == [2.0, 5.0]
 
 
 async def test_a_connection_closed_without_a_word_is_an_error_like_others(graph: ScriptedGraph, world: World) -> None:
