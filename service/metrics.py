@@ -65,7 +65,7 @@ GRAPH_CALLS = ("record", "sessions", "participants", "version", "token", "subscr
 DAY_STATES = ("listed", "published", "set_aside", "missing", "healed", "late")
 BOUNDS = ("batch_bytes", "bytes_in_flight", "concurrent_fetches", "held_bytes", "budget")
 AUDITS = ("same", "newer", "older", "unread")
-REOPENED = ("fenced", "kafka", "publish", "internal")
+REOPENED = ("fenced", "kafka")
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0)

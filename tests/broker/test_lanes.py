@@ -471,6 +471,23 @@ async def test_a_bug_that_one_record_brings_to_light_sets_that_record_aside_alon
     assert lanes.graph.looks_at("bad") == 2
 
 
+async def test_a_lane_that_is_fenced_is_counted_so_and_goes_on(kafka: str, prefix: str) -> None:
+    """Whatever else makes a lane open again is Kafka's; a bug takes the process down and is not counted here."""
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        name = next(name for name in "abcdefgh" if partition_of(notice(name).key, PARTITIONS) == 0)
+        lanes.graph.say(name, shaped(name, 1))
+        await eventually(lambda: _no_lag(lanes), "the lanes are open")
+        async with lane_publisher(lanes.settings.kafka, lanes.topics):
+            pass
+        await lanes.put(notice(name))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+        [metric] = lanes.metrics.lane_reopened.collect()
+        counted = {sample.labels["reason"]: sample.value for sample in metric.samples}
+
+    assert counted.keys() == {"fenced", "kafka"}
+    assert counted["fenced"] == 1
+
+
 async def test_offsets_that_the_coordinator_cannot_tell_are_not_taken_for_none(kafka: str, prefix: str) -> None:
     """An empty answer comes from a coordinator that is loading; a lane that believed it would begin at offset 0."""
 
