@@ -31,13 +31,14 @@ _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _CALL_RECORD = re.compile(
     r"/?communications/callrecords(?:/(?P<plain>[^/()?#]+)|\('(?P<quoted>[^/()?#']+)'\))?", re.IGNORECASE | re.ASCII
 )
-# A first half that no second one follows, or a second one that follows none; after an even number of backslashes, since
-# after an odd one it is text.
-_LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)(?:"
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+# Escapes from left to right, since what follows a backslash that is text is no escape: a whole surrogate pair, a half
+# of one (named), or a stretch of any others and of text, which is one match so that a body full of them costs little.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|(?:\\(?:[^u]|u(?![dD][89a-fA-F]))[^\\]*+)++"
 )
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -187,10 +188,9 @@ def decode_collection(body: bytes) -> list[msgspec.Raw]:
         except msgspec.ValidationError:
             raise
         except UNREADABLE:
-            mended, halves = _LONE_SURROGATE.subn(rb"\1\\u0000", body)
-            if not halves:
+            if not _SURROGATE.search(body):
                 raise
-            return _items(mended)
+            return _items(_ESCAPES.sub(lambda found: rb"\u0000" if found["half"] else found[0], body))
     except msgspec.ValidationError:
         raise NotACollection("not_a_collection", "The body is no object whose one `value` is a list.") from None
     except UNREADABLE:

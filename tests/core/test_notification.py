@@ -340,7 +340,20 @@ def test_value_may_stand_elsewhere_too() -> None:
 
 @pytest.mark.parametrize(
     "half",
-    ["\\ud800", "\\uDFFF", "\\udc00\\ud800", "\\ud83d\\ude00\\ud83d", "\\\\\\ud800", "\\udbff\\n", "\\ud800\\u0041"],
+    [
+        "\\ud800",
+        "\\uDFFF",
+        "\\udc00\\ud800",
+        "\\ud83d\\ude00\\ud83d",
+        "\\\\\\ud800",
+        "\\udbff\\n",
+        "\\ud800\\u0041",
+        # Text that reads like a first half, behind a backslash that is text.
+        "\\\\uD800\\uDC00",
+        "\\\\uD83d\\uDE00",
+        "\\\\\\\\ud83d\\ude00",
+        "\\ud83d\\\\ude00",
+    ],
 )
 def test_half_a_surrogate_pair_costs_no_neighbour(half: str) -> None:
     """It is no text: what decides with it is refused, and elsewhere it decides nothing."""
@@ -361,12 +374,26 @@ def test_half_a_surrogate_pair_costs_no_neighbour(half: str) -> None:
     assert beside.change_type is None
 
 
-@pytest.mark.parametrize("text", ["\\\\ud800", "\\ud83d\\ude00"])
+@pytest.mark.parametrize("text", ["\\\\ud800", "\\ud83d\\ude00", "\\\\ud83d\\\\ude00", "\\\\\\ud83d\\ude00"])
 def test_what_only_looks_like_half_a_pair_stays(text: str) -> None:
     """A backslash that is text, and a whole pair."""
     body = json.dumps({"value": ["@", "#"]}).replace("@", text).replace("#", "\\udc00").encode()
 
     assert json.loads(bytes(decode_collection(body)[0])) == json.loads(f'"{text}"')
+
+
+pieces = st.sampled_from(["\\\\", "\\n", "\\ud83d", "\\uDE00", "\\u0041", "ud83d", "uDE00", "u", "d83d", "x"])
+
+
+@given(st.lists(pieces).map("".join))
+@example("\\\\uD800\\uDC00")
+def test_only_lone_halves_are_replaced_whatever_stands_before_them(text: str) -> None:
+    """The text as the standard library reads it, which lets halves be, with NUL in the place of each."""
+    body = f'{{"value":["{text}","good"]}}'.encode()
+    read = [msgspec.json.decode(raw) for raw in decode_collection(body)]
+
+    wanted = "".join("\0" if "\ud800" <= one <= "\udfff" else one for one in json.loads(f'"{text}"'))
+    assert read == [wanted, "good"]
 
 
 def test_empty_collection_holds_nothing() -> None:
