@@ -39,15 +39,24 @@ class Clock:
         return asyncio.timeout(seconds / self.speed)
 
 
+# What `iso` can write: from the beginning of year 1 up to the end of year 9999, Unix seconds.
+_FIRST, _END = -62_135_596_800.0, 253_402_300_800.0
+
+
 def iso(unix_seconds: float) -> str:
     """Unix seconds as UTC text with milliseconds, for instance `2026-11-22T10:00:00.000Z`."""
-    moment = dt.datetime.fromtimestamp(unix_seconds, dt.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return dt.datetime.fromtimestamp(unix_seconds, dt.UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def from_iso(text: str) -> float:
-    """Text as `iso` writes it (or any ISO 8601 date-time with an offset) as Unix seconds; ValueError if it is none."""
+    """Text as `iso` writes it (or any ISO 8601 date-time with an offset) as Unix seconds.
+
+    ValueError if it is none, or one that `iso` could not write: in UTC, or rounded, it may leave the years 1 to 9999.
+    """
     moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a date-time without offset")
-    return moment.timestamp()
+    seconds = moment.timestamp()
+    if not _FIRST <= seconds < _END:
+        raise ValueError("a date-time outside the years 1 to 9999")
+    return seconds
