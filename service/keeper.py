@@ -244,8 +244,9 @@ class _Keeper:
         if one.failures:
             log.info("the subscription is kept again", tenant=one.name)
         one.failures = 0
-        self._metrics.subscription_expiry.labels(one.name).set(kept.expires_at)
-        self.board[one.name] = upkeep.Standing(kept.id, kept.expires_at)
+        expires_at = upkeep.expires_at(kept, self._clock.now())
+        self._metrics.subscription_expiry.labels(one.name).set(expires_at)
+        self.board[one.name] = upkeep.Standing(kept.id, expires_at)
         self._saw(one)
         return self._settings.keeper.period_seconds
 

@@ -12,6 +12,8 @@ SHORTEST_SECONDS = 45 * 60.0  # Graph raises anything shorter, silently (graph-c
 # Asked for at most this much less than the setting, so that a clock some minutes ahead of Graph's asks for no more than
 # the 4,230 minutes that Graph allows. Seconds.
 CLOCK_MARGIN_SECONDS = 300.0
+# No subscription lives longer (graph-contract 1.4), whichever of the two clocks is behind.
+LONGEST_SECONDS = 4230 * 60.0 + CLOCK_MARGIN_SECONDS
 FIRST_WAIT_SECONDS = 2.0  # a receiver that is still starting cannot answer the first handshake
 # A consent that was granted shows soon, and a look costs a token and a page.
 LONGEST_WAIT_SECONDS = 600.0
@@ -119,10 +121,15 @@ def is_for_call_records(subscription: Subscription) -> bool:
     return subscription.resource.removeprefix("/").lower() == RESOURCE.lower()
 
 
+def expires_at(subscription: Subscription, now: float) -> float:
+    """Unix seconds; 0 for a date that Graph gives no subscription, so that it counts as due."""
+    return subscription.expires_at if subscription.expires_at <= now + LONGEST_SECONDS else 0.0
+
+
 def is_due(subscription: Subscription, wanted: Wish, now: float) -> bool:
     """Half of the lifetime is over, give or take a tenth that the id decides, so that tenants do not come together."""
     jitter = (sum(subscription.id.encode()) % 101) / 100.0
-    return subscription.expires_at - now < wanted.lifetime_seconds * (0.45 + 0.1 * jitter)
+    return expires_at(subscription, now) - now < wanted.lifetime_seconds * (0.45 + 0.1 * jitter)
 
 
 def judge_conflict(existing: Subscription, wanted: Wish) -> Literal["adopt", "replace", "leave"]:

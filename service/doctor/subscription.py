@@ -95,7 +95,7 @@ def _wrong(one: Subscription, wanted: upkeep.Wish, keys: frozenset[str]) -> Look
 
 
 def _kept(one: Subscription, wanted: upkeep.Wish, now: float) -> Look:
-    hours = (one.expires_at - now) / 3600
+    hours = (upkeep.expires_at(one, now) - now) / 3600
     seen = f"Subscription {one.id} posts here and ends in {hours:.0f} h."
     if hours < LAST_HOURS:
         return broken(f"Subscription {one.id} ends in {hours * 60:.0f} minutes and nobody renews it.", KEEPER)

@@ -21,7 +21,17 @@ from service.graph.subscription import (
     describe_error,
     interpret,
 )
-from service.upkeep import hub_wish, is_due, judge_conflict, next_wait, plan, wish
+from service.upkeep import (
+    CLOCK_MARGIN_SECONDS,
+    Standing,
+    expires_at,
+    hub_wish,
+    is_due,
+    judge_conflict,
+    next_wait,
+    plan,
+    wish,
+)
 
 NOW = 1_790_000_000.0
 ID = "5d0c6f6e-95d4-4d0a-8a55-0f3a7c1b2e90"
@@ -169,6 +179,27 @@ def test_renewal_is_due_around_half_of_the_lifetime() -> None:
     assert max(due) <= 56
     assert len(set(due)) > 3
     assert is_due(subscription(expiration_date_time="no date"), WANTED, NOW)
+
+
+@pytest.mark.parametrize(
+    ("expiration", "believed"),
+    [
+        (iso(NOW + 4230 * 60), NOW + 4230 * 60),
+        (iso(NOW - 60), NOW - 60),
+        (iso(NOW + 4231 * 60 + CLOCK_MARGIN_SECONDS), 0.0),
+        ("9999-12-31T23:59:59Z", 0.0),
+        ("9999-12-31T23:59:59.9999999Z", 0.0),
+        ("0001-01-01T00:00:00+01:00", 0.0),
+        ("no date", 0.0),
+    ],
+)
+def test_an_expiration_that_graph_does_not_give_is_due(expiration: str, believed: float) -> None:
+    """It is renewed rather than thought to live for ever, and there is something to show."""
+    found = subscription(expiration_date_time=expiration)
+    assert expires_at(found, NOW) == believed
+
+    assert is_due(found, WANTED, NOW) == (believed <= NOW)
+    assert Standing(found.id, believed).shown()["expires"] == (iso(believed) if believed else None)
 
 
 def test_lifetime_stays_inside_what_graph_allows() -> None:
