@@ -1,5 +1,6 @@
 """What `completeness` and `backfill` share: the keeper's memory, read from Kafka, and the tenants to speak of."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +18,7 @@ from service.settings import Kafka, Settings, Tenant
 
 async def read_memory(kafka: Kafka, topics: Topics) -> Memory:
     """What the keeper has written, up to now. `UserError` when Kafka does not answer or the topic is not there."""
-    memory = Memory()
+    memory = Memory(time.time())
     async with answering(kafka):
         async with _consumer(kafka) as consumer:
             if topics.state not in await consumer.topics():

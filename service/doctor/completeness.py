@@ -20,7 +20,7 @@ CATCHING_UP_SECONDS = 3600.0
 async def keeper_memory(case: Case) -> Memory:
     """Read once. Raises `KafkaError`."""
     if case.memory is None:
-        memory = Memory()
+        memory = Memory(case.clock.now())
         await read_whole(case.settings.kafka, TopicPartition(case.topics.state, 0), memory)
         case.memory = memory
     return case.memory

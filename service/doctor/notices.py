@@ -23,8 +23,10 @@ async def check(case: Case, name: str, tenant: Tenant) -> Iterable[Look]:  # noq
     memory = await keeper_memory(case)
     tenant_id = tenant.id.lower()
     hours = memory.tenants.get(tenant_id) or TenantHours(tenant_id)
-    newest = max(hours.seen.notice, case.newest_notices.get(tenant_id, 0.0))
-    return [judge(newest, hours, case.clock.now())]
+    now = case.clock.now()
+    # What stands in the topic may be another tool's, with any date.
+    newest = max(hours.seen.notice, min(case.newest_notices.get(tenant_id, 0.0), now))
+    return [judge(newest, hours, now)]
 
 
 def judge(newest: float, hours: TenantHours, now: float) -> Look:

@@ -49,8 +49,12 @@ class _Inbox(msgspec.Struct):
 class Memory:
     """All that the keeper knows. Fill it with `load`, change it with the rest, write what `changed` gives."""
 
-    def __init__(self, tenant_ids: Iterable[str] = ()) -> None:
-        """`tenant_ids`: those that are kept. Without any, whatever is read is kept (for showing)."""
+    def __init__(self, now: float, tenant_ids: Iterable[str] = ()) -> None:
+        """`tenant_ids`: those that are kept. Without any, whatever is read is kept (for showing).
+
+        `now` (Unix seconds): what is read of a notice that came later is taken to mean now.
+        """
+        self._now = now
         self.tenants: dict[str, TenantHours] = {one.lower(): TenantHours(one.lower()) for one in tenant_ids}
         self._takes_all = not self.tenants
         self.inbox_offset = 0
@@ -77,6 +81,7 @@ class Memory:
         kind, _, name = rest.partition("/")
         with contextlib.suppress(*UNREADABLE):
             _load(tenant, kind, name, value)
+            tenant.seen.notice = min(tenant.seen.notice, self._now)
 
     # ---- changing -------------------------------------------------------------------------------------------------
 
@@ -114,7 +119,8 @@ class Memory:
             self._count(tally)
         for tenant_id, received in message.notices.items():
             if (tenant := self.tenants.get(tenant_id)) is not None:
-                tenant.seen.notice = max(tenant.seen.notice, unix_or_zero(received))
+                # Another tool may have written any date: one to come would hide that notices stop.
+                tenant.seen.notice = max(tenant.seen.notice, min(unix_or_zero(received), now))
                 self._dirty.add(f"{tenant_id}/seen")
         return None
 

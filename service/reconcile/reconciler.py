@@ -100,7 +100,7 @@ class Reconciler:
         kafka, topics = self._settings.kafka, self._topics
         name = topics.keeper_transactional_id
         async with open_publisher(kafka, topics, name, f"{topics.prefix}.keeper") as publisher:
-            memory = Memory(one.id for one in self._tenants)
+            memory = Memory(self._clock.now(), (one.id for one in self._tenants))
             await read_whole(kafka, TopicPartition(topics.state, 0), memory)
             self._open = _Open(memory, publisher)
             try:

@@ -1,5 +1,6 @@
 """Two keepers never fight: the later one fences the earlier, whose writes then fail as a whole."""
 
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -39,7 +40,7 @@ async def queued(settings: Settings) -> set[str]:
 
 
 async def remembered(settings: Settings) -> Memory:
-    memory = Memory()
+    memory = Memory(time.time())
     await read_whole(settings.kafka, TopicPartition(Topics(settings.kafka.topic_prefix).state, 0), memory)
     return memory
 

@@ -2,9 +2,12 @@
 
 import pytest
 
+from service.clock import iso
 from service.lanes.inbox import JobRequest, Report, Tally, decode_message
 from service.reconcile.hours import Job, figures, hour_number, oldest_hour
 from service.reconcile.memory import JOB_KEPT_SECONDS, Memory
+from service.reconcile.plan import Budget, plan
+from service.reconcile.status import tenant_status
 
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
 NOW = 1_790_000_000.0
@@ -13,7 +16,7 @@ REQUEST = JobRequest(id="j", tenant_id=TENANT, first_hour=HOUR - 2, end_hour=HOU
 
 
 def memory() -> Memory:
-    return Memory([TENANT.upper()])
+    return Memory(NOW, [TENANT.upper()])
 
 
 def read_again(written: Memory) -> Memory:
@@ -133,6 +136,46 @@ def test_what_was_forgotten_before_the_first_look_is_no_loss() -> None:
 
     assert one.forget(NOW + 2 * 86400) == []
     assert one.tenants[TENANT].hours == {}
+
+
+@pytest.mark.parametrize(
+    ("received", "kept"),
+    [
+        (iso(NOW - 60), NOW - 60),
+        (iso(NOW + 60), NOW),
+        ("2099-01-01T00:00:00Z", NOW),
+        ("9999-12-31T23:59:59.9999999Z", 0.0),
+        ("0001-01-01T00:00:00+01:00", 0.0),
+        ("never", 0.0),
+    ],
+)
+def test_no_notice_is_believed_to_come_later_than_now(received: str, kept: float) -> None:
+    """Another tool may write any date: one to come would say for ever that notices arrive, or be none to show."""
+    one = memory()
+    one.take(Report(lane=0, notices={TENANT: received}), 0, NOW)
+
+    assert one.tenants[TENANT].seen.notice == kept
+    assert shown_notice(one) == (iso(kept) if kept else None)
+
+
+@pytest.mark.parametrize("poison", [253402300800.0, 4_070_908_800.0])
+def test_a_notice_to_come_that_was_written_before_heals(poison: float) -> None:
+    """An earlier release kept whatever date it was told."""
+    written = memory()
+    written.saw_subscription(TENANT, NOW, after_gap=False)
+    written.tenants[TENANT].seen.notice = poison
+    one = read_again(written)
+
+    assert one.tenants[TENANT].seen.notice == NOW
+    assert shown_notice(one) == iso(NOW)
+    one.saw_subscription(TENANT, NOW + 60, after_gap=False)
+    assert read_again(one).tenants[TENANT].seen.notice == NOW
+
+
+def shown_notice(one: Memory) -> object:
+    """As the status page has it."""
+    tenant = one.tenants[TENANT]
+    return tenant_status(tenant, plan(tenant, Budget(8), NOW, 30), NOW)["lastNotice"]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ class StandIn:
 
     async def remember(self, hours: Mapping[int, Hour], notice: float) -> None:
         """The keeper's memory: hours by how many hours ago they were; when the last notice came."""
-        memory, now = Memory([CONTOSO.id]), time.time()
+        now = time.time()
+        memory = Memory(now, [CONTOSO.id])
         tenant: TenantHours = memory.tenants[CONTOSO.id]
         tenant.hours = {hour_number(now) - ago: hour for ago, hour in hours.items()}
         tenant.seen = Seen(notice=notice, subscription=now)

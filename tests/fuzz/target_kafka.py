@@ -21,6 +21,7 @@ from tests.fuzz.tally import Tally
 
 _partition = TopicPartition("fuzz", 0)
 _topics = Topics("fuzz")
+_NOW = 1_790_000_000.0
 
 
 def run(data: bytes, tally: Tally) -> None:
@@ -70,8 +71,8 @@ def _inbox(data: bytes, _: Tally) -> None:
 def _state(data: bytes, _: Tally) -> None:
     """What is not understood is passed over."""
     key, _, value = data.partition(b"\n")
-    Memory().load(key, value)
-    Memory(["c0ffee00-1111-4222-8333-444455556666"]).load(key, value or None)
+    Memory(_NOW).load(key, value)
+    Memory(_NOW, ["c0ffee00-1111-4222-8333-444455556666"]).load(key, value or None)
 
 
 def _lifecycle(data: bytes, _: Tally) -> None:
