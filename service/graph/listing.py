@@ -27,6 +27,8 @@ from service.signin.clouds import Endpoints
 
 PAGE_SIZE: Final = 60  # Graph's, fixed (graph-contract 6.1)
 SELECT: Final = "id,version,startDateTime"
+# Generous: another list of Graph's may have pages of up to 999.
+MOST_ITEMS: Final = 1000
 # 1.2 million records in one window; beyond it something leads us astray.
 MOST_PAGES: Final = 20_000
 
@@ -53,8 +55,17 @@ class ListPage:
     """Items without an id that is a GUID; they cannot be asked for."""
 
 
+# An array as a struct of so many: read to the first item too many and no further, where a list would hold them all.
+_Items = msgspec.defstruct(
+    "_Items",
+    [(f"item_{number}", msgspec.Raw, msgspec.Raw()) for number in range(MOST_ITEMS)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+
+
 class _Page(msgspec.Struct):
-    value: list[msgspec.Raw]
+    value: _Items  # type: ignore[valid-type]
     next_link: str | None = msgspec.field(name="@odata.nextLink", default=None)
     next_link_lower: str | None = msgspec.field(name="@odata.nextlink", default=None)
 
@@ -76,11 +87,14 @@ def decode_list_page(body: bytes) -> ListPage:
     try:
         page = _page.decode(body)
     except msgspec.ValidationError:
-        raise NotACallRecord("odata_error", "the body is no list of call records") from None
+        raise NotACallRecord(
+            "odata_error", f"the body is no list of call records, or has more than {MOST_ITEMS:,} of them"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise NotACallRecord("not_json", "the body is not JSON") from None
-    found = [item for raw in page.value if (item := _listed(raw)) is not None]
-    return ListPage(found, page.next_link or page.next_link_lower, len(page.value) - len(found))
+    items = [raw for raw in msgspec.structs.astuple(page.value) if raw]
+    found = [item for raw in items if (item := _listed(raw)) is not None]
+    return ListPage(found, page.next_link or page.next_link_lower, len(items) - len(found))
 
 
 def _listed(raw: msgspec.Raw) -> Listed | None:

@@ -10,9 +10,10 @@ from service.clock import Clock
 from service.emulator.making import CallWish
 from service.emulator.options import DEMO_TENANT_ID, EmulatorOptions
 from service.emulator.server import Emulator, open_emulator
-from service.errors import GraphUnavailable, TenantMustWait
+from service.errors import GraphUnavailable, NotACallRecord, TenantMustWait
 from service.graph.auth import ClientSecretTokens
-from service.graph.listing import Listed, Lister, decode_list_page
+from service.graph.exchange import BROKEN
+from service.graph.listing import MOST_ITEMS, Listed, Lister, decode_list_page
 from service.graph.protocol import RefusedLink, next_list_page
 from service.graph.room import Room
 from service.metrics import Metrics
@@ -147,6 +148,24 @@ def test_odd_items_cost_nothing_but_themselves() -> None:
 
     assert page.items == [Listed(CALL, 4, None), Listed(CALL, None, None)]
     assert (page.unreadable, page.link) == (2, "n")
+
+
+@pytest.mark.parametrize("item", [b"1", b"{}", b'{"id":"%s"}' % CALL.encode()])
+def test_a_page_of_more_items_than_any_list_has_is_refused(item: bytes) -> None:
+    """Graph's has 60. It is read to the first one too many, and no object is made of the others."""
+    page = decode_list_page(b'{"value":[%s]}' % b",".join([item] * MOST_ITEMS))
+    assert len(page.items) + page.unreadable == MOST_ITEMS
+
+    with pytest.raises(NotACallRecord, match="more than 1,000 of them") as caught:
+        decode_list_page(b'{"value":[%s,!' % b",".join([item] * (MOST_ITEMS + 1)))
+    assert caught.value.kind in BROKEN
+
+
+@pytest.mark.parametrize("value", [b"{}", b"7", b"null"])
+def test_a_page_whose_value_is_no_list_is_refused(value: bytes) -> None:
+    """It is no empty page: the hour would count as looked at."""
+    with pytest.raises(NotACallRecord):
+        decode_list_page(b'{"value":%s}' % value)
 
 
 def _requests(graph: ScriptedGraph) -> list[str]:
