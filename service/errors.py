@@ -78,7 +78,7 @@ class NotACallRecord(SetAside):
     """A body that is no call record (an object with `id` and `version`).
 
     `kind` is one of `empty`, `html`, `not_json`, `cut_json`, `odata_error`, `list`, `not_an_object`, `no_id`,
-    `no_version`, `too_deep`. `code` is Graph's error code when `kind` is `odata_error`, else empty.
+    `no_version`, `too_deep`, `too_many`. `code` is Graph's error code when `kind` is `odata_error`, else empty.
     """
 
     reason = "not_a_call_record"

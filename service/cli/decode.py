@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from service.errors import NotACallRecord, UserError
-from service.record.decode import OddValue, decode_record
+from service.record.decode import OddValues, decode_record
 from service.record.encode import EventEncoder, encode_summary
 from service.record.flatten import Flattened, flatten
 from service.record.model import CallRecord
@@ -30,7 +30,7 @@ def decode_command(file: str, tenant: str = NIL_TENANT, summary: bool = False) -
     return 0
 
 
-def _read(file: str, tenant: str) -> tuple[CallRecord, list[OddValue]]:
+def _read(file: str, tenant: str) -> tuple[CallRecord, OddValues]:
     if not _GUID.fullmatch(tenant):
         raise UserError("--tenant must be a GUID, like 00000000-0000-0000-0000-000000000000.")
     name = "standard input" if file == "-" else file
@@ -48,9 +48,11 @@ def _read(file: str, tenant: str) -> tuple[CallRecord, list[OddValue]]:
         raise UserError(f"{name} is no call record: {error}.") from None
 
 
-def _tell(record: CallRecord, odd: list[OddValue]) -> None:
+def _tell(record: CallRecord, odd: OddValues) -> None:
     for value in odd:
         print(f"{value.path}: {value.kind}: {value.found}", file=sys.stderr)  # noqa: T201
+    if more := odd.counts.total() - len(odd):
+        print(f"and {more:,} more odd values", file=sys.stderr)  # noqa: T201
     links = {"sessions": record.sessions_next_link, "participants_v2": record.participants_next_link}
     for name, link in links.items():
         if link is not None:

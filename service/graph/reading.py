@@ -13,7 +13,8 @@ from service.graph.exchange import Exchange, Rejected, Subject
 from service.graph.protocol import RefusedLink
 from service.metrics import Metrics
 from service.record.archive import Pages
-from service.record.decode import OddValue, decode_participants_page, decode_record, decode_sessions_page
+from service.record.decode import OddValue, OddValues, decode_participants_page, decode_record, decode_sessions_page
+from service.record.lenient import MOST_KEPT
 from service.record.model import CallRecord, Participant, Session
 
 Item = TypeVar("Item")
@@ -22,8 +23,6 @@ Item = TypeVar("Item")
 MOST_PAGES: Final = 1000
 # How often a collection is walked from its start, when links go bad on the way.
 MOST_WALKS: Final = 2
-# Kept of each record; all are counted. A body in which everything is odd must not fill the memory.
-MOST_ODD: Final = 1000
 
 log = structlog.get_logger()
 
@@ -44,7 +43,7 @@ class Page(Generic[Item]):
 
     items: list[Item]
     link: str | None
-    odd: list[OddValue]
+    odd: OddValues
 
 
 @dataclass(frozen=True)
@@ -228,12 +227,12 @@ class Reading:
         self.body_bytes += size
         return value
 
-    def _took(self, odd: list[OddValue], version: int | None) -> None:
+    def _took(self, odd: OddValues, version: int | None) -> None:
         self.pages += 1
         self._arrived(version, 1)
-        self.odd += odd[: MOST_ODD - len(self.odd)]
-        for value in odd:
-            self._metrics.odd_values.labels(value.field, value.kind).inc()
+        self.odd += odd[: MOST_KEPT - len(self.odd)]
+        for labels, count in odd.counts.items():
+            self._metrics.odd_values.labels(*labels).inc(count)
 
     def _note(self, collection: Collection[Item], exc: Exception) -> None:
         """A link that leads nowhere; only what was refused before it was asked is not counted yet."""

@@ -2,7 +2,7 @@
 
 A body that is as the schema says takes one typed pass. Anything else takes a second, lenient one (`lenient.py`), in
 which only the odd value is lost. Only a body that is no call record at all is refused, with `NotACallRecord`; nothing
-else is ever raised.
+else is ever raised. What a body takes in memory and time is bounded by its size.
 """
 
 import json
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from service.errors import NotACallRecord
-from service.record.lenient import OddValue, Place, Walk, read_struct
+from service.record.lenient import OddValue, OddValues, Place, Walk, read_struct
 from service.record.model import (
     CallRecord,
     Media,
@@ -28,9 +28,14 @@ from service.record.model import (
 )
 from service.record.times import are_date_times, are_durations
 
-__all__ = ["OddValue", "decode_participants_page", "decode_record", "decode_sessions_page", "parse_body"]
+__all__ = ["OddValue", "OddValues", "decode_participants_page", "decode_record", "decode_sessions_page", "parse_body"]
 
 Body = TypeVar("Body", CallRecord, SessionsPage, ParticipantsPage)
+
+# Objects and lists in one body, and one more for each so many bytes of it. Each takes up to 400 bytes of memory, though
+# it be written `{}`. Graph's own have one in 100 bytes or more, a participant who is nothing but ids one in 50.
+_MOST_HOLDERS: Final = 100_000
+_BYTES_OF_A_HOLDER: Final = 64
 
 # Annotations that may stand beside the properties of a body.
 _ANNOTATIONS: Final = (
@@ -48,32 +53,41 @@ _ANNOTATIONS: Final = (
 )
 
 
-def decode_record(body: bytes, *, thorough: bool = False) -> tuple[CallRecord, list[OddValue]]:
+def decode_record(body: bytes, *, thorough: bool = False) -> tuple[CallRecord, OddValues]:
     """The record in a body, and what was odd.
 
     `thorough` always takes the slower way, and reports unknown fields and unknown enum members too.
     Raises NotACallRecord, and nothing else, for any bytes.
     """
+    _refuse_a_crowd(body)
     record = None if thorough else _RECORD.decode(body)
     if record is not None and record.id and record.version is not None and _record_is_good(record):
-        return record, []
+        return record, OddValues()
     return _leniently(CallRecord, body, thorough, _accept_record)
 
 
-def decode_sessions_page(body: bytes, *, thorough: bool = False) -> tuple[SessionsPage, list[OddValue]]:
+def decode_sessions_page(body: bytes, *, thorough: bool = False) -> tuple[SessionsPage, OddValues]:
     """A page of sessions, as `decode_record` does it. Paths begin with `value`."""
+    _refuse_a_crowd(body)
     page = None if thorough else _SESSIONS.decode(body)
     if page is not None and page.value is not None and _sessions_are_good(page.value):
-        return page, []
+        return page, OddValues()
     return _leniently(SessionsPage, body, thorough, _accept_page)
 
 
-def decode_participants_page(body: bytes, *, thorough: bool = False) -> tuple[ParticipantsPage, list[OddValue]]:
+def decode_participants_page(body: bytes, *, thorough: bool = False) -> tuple[ParticipantsPage, OddValues]:
     """A page of participants_v2, as `decode_record` does it. Paths begin with `value`."""
+    _refuse_a_crowd(body)
     page = None if thorough else _PARTICIPANTS.decode(body)
     if page is not None and page.value is not None:
-        return page, []
+        return page, OddValues()
     return _leniently(ParticipantsPage, body, thorough, _accept_page)
+
+
+def _refuse_a_crowd(body: bytes) -> None:
+    """Before anything is made of the body. Brackets in texts count as well, which no real text has so many of."""
+    if body.count(b"{") + body.count(b"[") > _MOST_HOLDERS + len(body) // _BYTES_OF_A_HOLDER:
+        raise NotACallRecord("too_many", "the body has too many objects and lists for its size to be a call record")
 
 
 # ---- the typed pass ------------------------------------------------------------------------------------------------
@@ -205,7 +219,7 @@ class _Texts:
 
 def _leniently(
     cls: type[Body], body: bytes, thorough: bool, accept: Callable[[dict[str, Any], Walk], dict[str, Any]]
-) -> tuple[Body, list[OddValue]]:
+) -> tuple[Body, OddValues]:
     walk = Walk(thorough)
     try:
         document = _parse(body, walk)

@@ -1,19 +1,21 @@
 """Untyped JSON into the model's structs, where an odd value costs that value and nothing else.
 
 The walk is directed by the same structs that the fast decoder is built from, so the two cannot come to disagree about a
-good body. It parses nothing itself and raises nothing: whatever `json.loads` can return goes in, a struct and a list of
-what was odd come out.
+good body. It parses nothing itself: whatever `json.loads` can return goes in, a struct and what was odd come out. Only
+where hardly anything can be left but odd values does it raise, NotACallRecord.
 """
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from service.errors import NotACallRecord
 from service.record.model import ENUMS, IDENTITY_MEMBERS
 from service.record.times import duration_sign, utc
 
@@ -25,6 +27,13 @@ Kind: TypeAlias = Literal[
 
 # Characters of an odd value that are shown: enough to recognise it, little enough for a log line and for privacy.
 _EXCERPT = 60
+# Kept of each body, and of each record; all are counted. A body in which everything is odd must not fill the memory.
+MOST_KEPT: Final = 1000
+# Values out of contract in one body, each a microsecond or two in which nothing else is done. The largest meeting may
+# have 300 in each of 3,000 sessions and is published all the same.
+MOST_ODD: Final = 1_000_000
+# What a thorough walk alone looks for. It refuses nothing: which walk a body takes must not show.
+_LOOKED_FOR: Final = ("unknown_field", "unknown_member")
 
 
 class OddValue(msgspec.Struct, frozen=True):
@@ -39,6 +48,15 @@ class OddValue(msgspec.Struct, frozen=True):
     field: str
     kind: Kind
     found: str
+
+
+class OddValues(list[OddValue]):
+    """What was odd in a body: the first `MOST_KEPT` values, in the order in which they were met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[tuple[str, Kind]] = Counter()
+        """All of them, by field and kind."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -62,10 +80,22 @@ class Walk:
 
     def __init__(self, thorough: bool) -> None:
         self.thorough = thorough
-        self.odd: list[OddValue] = []
+        self.odd = OddValues()
+        self._out_of_contract = 0
+        self._looked_for = 0
 
     def note(self, place: Place, kind: Kind, found: object) -> None:
-        self.odd.append(OddValue(place.path or "$", place.field or "$", kind, excerpt(found)))
+        """Something odd. Raises NotACallRecord at the one that is too many."""
+        self.odd.counts[place.field or "$", kind] += 1
+        if len(self.odd) < MOST_KEPT:
+            self.odd.append(OddValue(place.path or "$", place.field or "$", kind, excerpt(found)))
+        if kind in _LOOKED_FOR:
+            self._looked_for += 1
+            self.thorough = self._looked_for < MOST_ODD
+            return
+        self._out_of_contract += 1
+        if self._out_of_contract > MOST_ODD:
+            raise NotACallRecord("too_many", f"the body has more than {MOST_ODD:,} odd values, so it is no call record")
 
 
 Reader: TypeAlias = Callable[[Walk, object, Place], Any]

@@ -65,6 +65,17 @@ def test_what_was_odd_is_named_on_standard_error(tmp_path: Path) -> None:
     assert (result.stdout, result.returncode) == (b"", 0)
 
 
+def test_of_many_odd_values_a_thousand_are_shown(tmp_path: Path) -> None:
+    """And how many more there are."""
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps({"id": "a", "version": 1, "modalities": [7] * 2500}))
+    result = decode(file)
+
+    lines = result.stderr.decode().splitlines()
+    assert (len(lines), lines[-1]) == (1001, "and 1,500 more odd values")
+    assert result.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

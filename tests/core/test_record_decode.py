@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from service.errors import NotACallRecord
-from service.record import decode, times
+from service.record import decode, lenient, times
 from service.record.decode import decode_participants_page, decode_record, decode_sessions_page
 from service.record.encode import EventEncoder, encode_summary
 from service.record.flatten import flatten
-from service.record.lenient import Walk, read_struct
-from service.record.model import IDENTITY_MEMBERS, CallRecord
+from service.record.lenient import MOST_KEPT, Walk, read_struct
+from service.record.model import IDENTITY_MEMBERS, CallRecord, MediaStream
 from tests.strategies import call_records, odd_json
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -312,6 +312,89 @@ def test_what_is_no_call_record_says_why(body: bytes, kind: str) -> None:
 
         assert caught.value.kind == kind
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_every_odd_value_is_counted_and_the_first_thousand_are_kept(thorough: bool) -> None:
+    """A body in which everything is odd costs its size, not seventy times that."""
+    document = record(type=7, sessions=[{"segments": index, "isTest": "no"} for index in range(2000)] + [1] * 3000)
+    result, odd = decode_record(body_of(document), thorough=thorough)
+
+    assert len(result.sessions or ()) == 2000
+    assert odd.counts == {
+        ("type", "wrong_type"): 1,
+        ("sessions.isTest", "wrong_type"): 2000,
+        ("sessions.segments", "wrong_type"): 4000,
+        ("sessions", "wrong_type"): 3000,
+    }
+    assert len(odd) == MOST_KEPT == 1000
+    assert [value.path for value in odd[:3]] == ["type", "sessions[0].segments", "sessions[0].segments"]
+
+
+def test_a_record_of_3000_sessions_with_hundreds_of_odd_values_in_each_is_published() -> None:
+    """No meeting that there can be is refused for what is odd in it, though it came in one body."""
+    stream = dict.fromkeys((field.encode_name for field in msgspec.structs.fields(MediaStream)), True)
+    session = {"segments": [{"media": [{"streams": [stream] * 10}]}]}
+    _, odd_of_one = decode_record(body_of(record(sessions=[session])))
+    result, odd = decode_record(body_of(record(sessions=[session] * 3000)))
+
+    assert len(odd_of_one) > 200
+    assert len(result.sessions or ()) == 3000
+    assert odd.counts.total() == 3000 * len(odd_of_one)
+
+
+@pytest.mark.parametrize("function", [decode_record, decode_sessions_page])
+@pytest.mark.parametrize("thorough", [False, True])
+def test_more_odd_values_than_any_record_has_end_the_walk(
+    function: Any, thorough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more than allowed, and nothing further of the body is looked at."""
+    monkeypatch.setattr(lenient, "MOST_ODD", 2500)
+    name = "sessions" if function is decode_record else "value"
+    _, odd = function(body_of(record(**{name: [1] * 2500})), thorough=thorough)
+    assert odd.counts[name, "wrong_type"] == 2500
+
+    with pytest.raises(NotACallRecord, match=r"^the body has more than 2,500 odd values, .* no call record$") as caught:
+        function(body_of(record(**{name: [1] * 2501})), thorough=thorough)
+    assert caught.value.kind == "too_many"
+
+
+def test_what_only_a_thorough_look_finds_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of two looks a record gets is chance; beyond the bound it gets the other."""
+    monkeypatch.setattr(lenient, "MOST_ODD", 100)
+    result, odd = decode_record(body_of(record(sessions=[{"id": "a", "newer": 1}] * 300)), thorough=True)
+
+    assert len(result.sessions or ()) == 300
+    assert odd.counts == {("sessions", "unknown_field"): 100}
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (b'"sessions":[', b"]"),
+        (b'"sessions":[{"segments":[{"media":[{"streams":[', b"]}]}]}]"),
+        (b'"newer":[', b"]"),
+    ],
+)
+@pytest.mark.parametrize("item", [b"{}", b"[]"])
+@pytest.mark.parametrize("thorough", [False, True])
+def test_a_crowd_of_empty_objects_is_refused_before_it_is_read(
+    head: bytes, tail: bytes, item: bytes, thorough: bool
+) -> None:
+    """Each is 2 bytes, and takes hundreds in memory."""
+    body = b'{"id":"a","version":1,%s%s%s}' % (head, b",".join([item] * 110_000), tail)
+    with pytest.raises(NotACallRecord, match="too many objects and lists for its size") as caught:
+        decode_record(body, thorough=thorough)
+
+    assert caught.value.kind == "too_many"
+
+
+def test_the_largest_event_is_no_crowd() -> None:
+    """20,000 participants of whom nothing may be shown."""
+    people = [{"identity": {"user": {}}}] * 20_000
+    page, odd = decode_participants_page(body_of({"value": people}))
+
+    assert (len(page.value or ()), odd) == (20_000, [])
 
 
 def test_an_error_of_graph_carries_its_code() -> None:

@@ -149,6 +149,20 @@ async def test_odd_values_of_every_page_are_told_and_counted(graph: ScriptedGrap
         assert world.sample("odd_values_total", field=odd.field, kind=odd.kind) == 1
 
 
+async def test_of_many_odd_values_a_thousand_are_kept_and_all_are_counted(graph: ScriptedGraph, world: World) -> None:
+    """Over all pages; the counter is right however many there are."""
+    graph.script("record", says(record(1, 1, f"{graph.url}{BASE}/sessions?$skiptoken=s", modalities=[1] * 700)))
+    graph.script("sessions", says({"value": [{"id": "s1", "isTest": 1}, *[7] * 1200]}))
+    graph.script("version", version(1))
+    fetched = await world.fetch()
+
+    assert sessions_of(fetched) == ["first0", "s1"]
+    assert len(fetched.odd) == 1000
+    assert world.sample("odd_values_total", field="modalities", kind="wrong_type") == 700
+    assert world.sample("odd_values_total", field="value", kind="wrong_type") == 1200
+    assert world.sample("odd_values_total", field="value.isTest", kind="wrong_type") == 1
+
+
 async def test_every_so_many_records_one_is_searched_thoroughly(graph: ScriptedGraph) -> None:
     """Unknown fields are passed silently otherwise."""
     async with world_of(graph.url, thorough_every=3) as world:
