@@ -226,7 +226,8 @@ class Parts:
         await stack.enter_async_context(site)
         service.ready["store"] = store.trouble
         if self.settings.event_hub.hub:
-            reader = HubReader(self.settings.event_hub, self.gatekeeper, store, self.metrics, self.clock)
+            hub = self.settings.event_hub
+            reader = HubReader(hub, self.gatekeeper, store, self.metrics, self.clock, receiver.max_items)
             service.tasks.append(await stack.enter_async_context(running(reader.run(), "event hub")))
             service.ready["event_hub"] = reader.trouble
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.clock import Clock, iso
-from service.judged import Judged, log_refused
+from service.judged import Judged, log_refused, unhurried
 from service.kafka.connect import NEVER_MS, client_options, close_consumer
 from service.kafka.knock import reason_of
 from service.logs import SECONDS_BETWEEN_REPEATS, RateLimit
@@ -26,7 +26,7 @@ from service.notification import (
     Gatekeeper,
     NotACollection,
     Refused,
-    decode_collection,
+    bounded_collection,
     is_probe,
     judge,
 )
@@ -54,9 +54,17 @@ class HubReader:
     """One member of the hub's consumer group. `run` works until cancelled, whether hub and Kafka are there or not."""
 
     def __init__(
-        self, hub: EventHub, gatekeeper: Gatekeeper, store: NotificationStore, metrics: Metrics, clock: Clock
+        self,
+        hub: EventHub,
+        gatekeeper: Gatekeeper,
+        store: NotificationStore,
+        metrics: Metrics,
+        clock: Clock,
+        max_items: int,
     ) -> None:
+        """`max_items`: of one event."""
         self._hub = hub
+        self._max_items = max_items
         self._gatekeeper = gatekeeper
         self._store = store
         self._metrics = metrics
@@ -156,18 +164,18 @@ class HubReader:
         judged = Judged()
         outcomes: Counter[str] = Counter()
         for record in records:
-            outcomes[self._judge(record, received_at, judged)] += 1
-            await asyncio.sleep(0)  # one event may hold thousands of items
+            outcomes[await self._judge(record, received_at, judged)] += 1
+            await asyncio.sleep(0)  # a poll may hold hundreds
         await self._keep(judged)
         # Only now: an item that waits for Kafka is neither stored nor refused yet.
         judged.count(self._metrics)
         for outcome, count in outcomes.items():
             self._metrics.hub_events.labels(outcome).inc(count)
 
-    def _judge(self, record: ConsumerRecord, received_at: str, judged: Judged) -> str:
+    async def _judge(self, record: ConsumerRecord, received_at: str, judged: Judged) -> str:
         """What the event is, as a label; its items go into `judged`."""
         try:
-            items = decode_collection(record.value or b"")
+            items = bounded_collection(record.value or b"", self._max_items)
         except NotACollection as exc:
             if is_probe(record.value or b""):
                 return "probe"
@@ -181,9 +189,10 @@ class HubReader:
                 )
             return exc.kind
         if items and all(is_probe(item) for item in items):
-            log.info("Graph has tried whether it can write into the event hub", hub=record.topic)
+            if count := self._limit.admit("probe"):
+                log.info("Graph has tried whether it can write into the event hub", hub=record.topic, count=count)
             return "probe"
-        for raw_item in items:
+        async for raw_item in unhurried(items):
             item = judge(raw_item, self._gatekeeper, received_at, source="eventhub")
             judged.add(item)
             if isinstance(item, Refused):

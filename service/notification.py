@@ -24,6 +24,7 @@ from service.errors import CallstreamError
 LONGEST_CLIENT_STATE = 128  # characters that Graph keeps of it on a subscription (graph-contract 1.2)
 LONGEST_NAME = 64  # characters kept of a changeType or an event name; Graph's longest is half of it
 MOST_NAMES = 100  # in a collection; Graph's has two or three
+COMMAS_OF_AN_ITEM = 25  # Graph's have some ten
 PROBE = "Validation: Testing client application reachability"
 LIFECYCLE_EVENTS = ("reauthorizationRequired", "subscriptionRemoved", "missed")
 # ASCII, because IGNORECASE over Unicode lets look-alike letters in.
@@ -91,13 +92,20 @@ def call_key(tenant_id: str, call_id: str) -> bytes:
 
 
 class NotACollection(CallstreamError):
-    """A body that is no notification collection. `kind` is `not_json` or `not_a_collection`, a metric label."""
+    """A body that is no notification collection, or too large a one. `kind` is a metric label."""
 
     reason = "not_a_collection"
 
-    def __init__(self, kind: Literal["not_json", "not_a_collection"], detail: str) -> None:
+    def __init__(self, kind: Literal["not_json", "not_a_collection", "too_many"], detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
+
+
+class TooManyItems(NotACollection):
+    """A body of more items, or more of anything, than are taken at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__("too_many", f"More than {most} notifications in one request.")
 
 
 @dataclass(frozen=True)
@@ -195,6 +203,17 @@ def decode_collection(body: bytes) -> list[msgspec.Raw]:
         raise NotACollection("not_a_collection", "The body is no object whose one `value` is a list.") from None
     except UNREADABLE:
         raise NotACollection("not_json", "The body is not JSON.") from None
+
+
+def bounded_collection(body: bytes, most: int) -> list[msgspec.Raw]:
+    """As `decode_collection`; `TooManyItems` for more than `most` items."""
+    # Two million zeros fit into a body; as items they would take 150 MB and half a second before they are counted.
+    if body.count(b",") > most * COMMAS_OF_AN_ITEM:
+        raise TooManyItems(most)
+    items = decode_collection(body)
+    if len(items) > most:
+        raise TooManyItems(most)
+    return items
 
 
 def _items(body: bytes) -> list[msgspec.Raw]:

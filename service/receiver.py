@@ -18,14 +18,15 @@ from prometheus_client import Gauge
 from service.clock import Clock, iso
 from service.connections import SERVER, UNREAD_SECONDS, Connection
 from service.errors import CallstreamError
-from service.judged import Judged, log_refused
+from service.judged import Judged, log_refused, unhurried
 from service.logs import RateLimit
 from service.metrics import Metrics
 from service.notification import (
     Gatekeeper,
     NotACollection,
     Refused,
-    decode_collection,
+    TooManyItems,
+    bounded_collection,
     judge,
 )
 from service.settings import Receiver as ReceiverSettings
@@ -39,8 +40,6 @@ RETRY_AFTER_SECONDS = 10
 DRAIN_SECONDS = 10.0
 SECONDS_BETWEEN_LINES = 1.0  # for each reason; an attacker must not fill the disk
 SMALL_BODY_BYTES = 64 * 1024
-COMMAS_OF_AN_ITEM = 25  # Graph's have some ten
-ITEMS_AT_A_TIME = 500  # judged before others get the loop: some 5 ms
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -184,26 +183,19 @@ class _Receiver:
 
     async def _take(self, body: bytes) -> None:
         """Judges and stores what one POST carries. Raises `Rejected`."""
-        most = self._settings.max_items
-        too_many = Rejected(413, "too_many", f"More than {most} notifications in one request.")
-        # Two million zeros fit into a body; as items they would take 150 MB and half a second before they are counted.
-        if body.count(b",") > most * COMMAS_OF_AN_ITEM:
-            raise too_many
         try:
-            items = decode_collection(body)
+            items = bounded_collection(body, self._settings.max_items)
+        except TooManyItems as exc:
+            raise Rejected(413, exc.kind, str(exc)) from None
         except NotACollection as exc:
             raise Rejected(400, exc.kind, f"{exc} Expected a changeNotificationCollection.") from None
-        if len(items) > most:
-            raise too_many
         received_at = iso(self._clock.now())
         judged = Judged()
-        for number, raw_item in enumerate(items, 1):
+        async for raw_item in unhurried(items):
             item = judge(raw_item, self._gatekeeper, received_at)
             judged.add(item)
             if isinstance(item, Refused):
                 log_refused(item, self._limit, todo=_WHAT_TO_DO.get(item.reason, "None, if it stays rare."))
-            if number % ITEMS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
         await self._settle(judged)
 
     async def _settle(self, judged: Judged) -> None:

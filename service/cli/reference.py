@@ -93,7 +93,7 @@ TODO = {
     "notifications_stored": "Nothing; falls behind `received` only by what is refused.",
     "notifications_refused": "`not_stored`: look at Kafka. `client_state`, `tenant`, `resource`: somebody else's or an "
     "old subscription posts here, or a stranger does; the log says which. `malformed`, `call_id`: Graph changed.",
-    "hub_events": "`not_json`, `not_a_collection`: somebody else writes into the hub. Others: nothing.",
+    "hub_events": "`not_json`, `not_a_collection`, `too_many`: somebody else writes into the hub. Others: nothing.",
     "hub_lag_events": "The sum over processes. Growing: Kafka or the readers are slower than Graph; look at `stored`.",
     "receiver_rejected": "`not_stored`: look at Kafka. `busy`, `connections`: a flood; limit it in front "
     "(docs/security.md). Others: strangers, probes, or a proxy in between; rare is normal.",

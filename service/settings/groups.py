@@ -32,7 +32,7 @@ class Receiver(Group, frozen=True):
     """Base URL under which Graph reaches this site, for instance https://calls.example.com; the keeper needs it."""
     max_body_bytes: Count = 4 * 1024 * 1024
     max_items: Count = 10_000
-    """Notifications in one POST; Graph documents no batch limit."""
+    """Notifications in one POST or event of a hub; Graph documents no batch limit."""
     max_connections: Count = 1000
     """Open connections; above it the one that has kept us waiting longest gives way."""
     max_held_bytes: Count = 64 * 1024 * 1024

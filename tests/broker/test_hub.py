@@ -38,6 +38,8 @@ __all__ = ["all_closed", "secured"]
 
 NAMESPACE = "calls.servicebus.windows.net"
 HUB_PARTITIONS = 3
+NA = dict.fromkeys(("subscriptionId", "clientState", "resource", "resourceData", "tenantId"), "NA")
+PROBE = NA | {"changeType": "Validation: Testing client application reachability for subscription Request-Id: 1"}
 
 
 def hub_settings(secured: Secured, prefix: str, **more: Any) -> EventHub:
@@ -71,11 +73,11 @@ async def hub(secured: Secured, prefix: str, all_closed: None) -> EventHub:
     return settings
 
 
-async def write(secured: Secured, hub: EventHub, *bodies: bytes) -> None:
+async def write(secured: Secured, hub: EventHub, *bodies: bytes, partition: int | None = None) -> None:
     """Events as anybody who may send can write them."""
     async with AIOKafkaProducer(bootstrap_servers=secured.cluster.bootstrap_servers) as producer:
         for body in bodies:
-            await producer.send_and_wait(hub.hub, body)
+            await producer.send_and_wait(hub.hub, body, partition=partition)
 
 
 def collection(*items: Any) -> bytes:
@@ -119,10 +121,10 @@ class Reading:
 
 
 @asynccontextmanager
-async def reading(hub: EventHub, shelf: Shelf) -> AsyncIterator[Reading]:
+async def reading(hub: EventHub, shelf: Shelf, max_items: int = 10_000) -> AsyncIterator[Reading]:
     metrics = Metrics(CollectorRegistry())
     gatekeeper = Gatekeeper({TENANT: "contoso"}, {1: KEY})
-    reader = HubReader(hub, gatekeeper, shelf, metrics, Clock())
+    reader = HubReader(hub, gatekeeper, shelf, metrics, Clock(), max_items)
     async with running(reader.run(), "event hub") as task:
         yield Reading(reader, task, metrics)
 
@@ -217,15 +219,13 @@ async def test_a_new_key_replaces_the_subscription_once(secured: Secured, prefix
 
 async def test_what_is_no_notification_of_ours_is_counted_and_passed_over(secured: Secured, hub: EventHub) -> None:
     """Forged, foreign, broken and probing events; good items beside them are kept, and the sums hold."""
-    na = dict.fromkeys(("subscriptionId", "clientState", "resource", "resourceData", "tenantId"), "NA")
-    probe = na | {"changeType": "Validation: Testing client application reachability for subscription Request-Id: 1"}
     await write(
         secured,
         hub,
         b"not json",
         b"[]",
-        collection(probe),
-        json.dumps(probe).encode(),
+        collection(PROBE),
+        json.dumps(PROBE).encode(),
         collection(good_item(call(1)), good_item(call(2), clientState="forged"), good_item(call(3), tenantId=call(9))),
         collection(good_item(call(4), resource="users/1"), 7),
         collection(good_item(call(5))),
@@ -246,6 +246,38 @@ async def test_what_is_no_notification_of_ours_is_counted_and_passed_over(secure
         assert [*refused, run.count("notifications_refused_total", reason="malformed")] == [1, 1, 1, 1]
         assert run.count("notifications_stored_total") == 2
         assert run.reader.trouble() is None
+
+
+async def test_a_flood_of_probes_makes_few_lines(secured: Secured, hub: EventHub) -> None:
+    """Whoever may send could fill the disk with them; all are counted."""
+    await write(secured, hub, *[collection(PROBE)] * 300, collection(good_item(call(1))))
+    shelf = Shelf([])
+    with capture_logs() as lines:
+        async with reading(hub, shelf) as run:
+            await until(lambda: run.count("hub_events_total", outcome="probe") == 300, "all are counted")
+            await until(lambda: shelf.calls() == [call(1)], "the good one beside them is kept")
+    said = [line for line in lines if "has tried whether it can write" in line["event"]]
+
+    assert 1 <= len(said) <= 2
+    assert all(line["count"] >= 1 for line in said)
+
+
+async def test_an_event_of_too_many_items_is_refused_and_the_next_one_read(secured: Secured, hub: EventHub) -> None:
+    """As a POST would be: before or after it is taken apart; nothing of it is kept. As many as allowed are."""
+    goods = [good_item(call(number)) for number in range(11)]
+    wide = b'{"value":[' + b"0," * 500_000 + b"0]}"
+    await write(secured, hub, wide, collection(*goods), collection(*goods[:10]), partition=0)
+    shelf = Shelf([])
+    with capture_logs() as lines:
+        async with reading(hub, shelf, max_items=10) as run:
+            await until(lambda: run.count("hub_events_total", outcome="notifications") == 1, "the last one is read")
+            await until(lambda: run.count("hub_events_total", outcome="too_many") == 2, "the others are refused")
+
+            assert run.count("notifications_received_total") == run.count("notifications_stored_total") == 10
+    said = [line for line in lines if "is no notification" in line["event"]]
+
+    assert sorted(shelf.calls()) == [call(number) for number in range(10)]
+    assert [line["reason"] for line in said] == ["too_many"]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
