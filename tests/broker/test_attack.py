@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 import msgspec
@@ -30,7 +30,7 @@ from tests.shell.receiving import KEY, TENANT
 from tests.shell.receiving import item as notice
 
 SECONDS = 20.0
-SMALL = Receiver(host="127.0.0.1", port=0, max_body_bytes=250_000, max_items=1000, read_timeout_seconds=1.0)
+SMALL = Receiver(host="127.0.0.1", port=0, max_body_bytes=250_000, max_items=1000)
 GOOD = [f"a1f3c7d2-0b64-4a0e-9d0f-{number:012x}" for number in range(3)]
 HTTP_BATCHES, HTTP_BATCH = 20, 500
 
@@ -41,6 +41,8 @@ class Target:
 
     port: int
     metrics: Metrics
+    due: list[str] = field(default_factory=lambda: [*GOOD])
+    """Genuine calls that have not been announced yet."""
 
     async def send(self, attack: Attack) -> bytes:
         """The beginning of the answer; empty when the connection ends without one."""
@@ -66,6 +68,12 @@ class Target:
         ):
             return reply.status
 
+    async def post_good(self) -> None:
+        """A genuine notice comes in, and is stored when it is answered."""
+        before = self.value("notifications_stored")
+        assert await self.post([notice(self.due.pop(0))]) == 202
+        assert self.value("notifications_stored") == before + 1
+
     def value(self, name: str, **labels: str) -> int:
         return int(self.metrics.registry.get_sample_value(f"callstream_{name}_total", labels) or 0)
 
@@ -77,14 +85,18 @@ class Target:
 
 
 @asynccontextmanager
-async def attacked(kafka: str, prefix: str) -> AsyncIterator[Target]:
-    """Open to attacks until the block ends; then what is in Kafka must be the `GOOD` notices, and nothing else."""
+async def attacked(kafka: str, prefix: str, patience: float = 1.0) -> AsyncIterator[Target]:
+    """Open to attacks until the block ends; then what is in Kafka must be the `GOOD` notices, and nothing else.
+
+    `patience`: seconds that a body may take; a request's beginning may take twice as many.
+    """
     settings, metrics = kafka_settings(kafka, prefix), Metrics(CollectorRegistry(), ["contoso"])
     await create_topics(settings)
     gatekeeper = Gatekeeper({TENANT: "contoso"}, {1: KEY})
+    receiver = msgspec.structs.replace(SMALL, read_timeout_seconds=patience)
     async with (
         KafkaStore(settings, Topics(prefix), SECONDS) as store,
-        receiver_site(SMALL, gatekeeper, store, metrics, Clock(), idle_seconds=2.0) as site,
+        receiver_site(receiver, gatekeeper, store, metrics, Clock(), idle_seconds=2 * patience) as site,
     ):
         target = Target(site.port, metrics)
 
@@ -93,7 +105,8 @@ async def attacked(kafka: str, prefix: str) -> AsyncIterator[Target]:
 
         await until(is_ready)
         yield target
-        assert await target.post([notice(call_id) for call_id in GOOD]) == 202
+        while target.due:
+            await target.post_good()
         await until(_all_served)
     records = await read_all(settings, Topics(prefix).notifications, len(GOOD))
     arrived = [msgspec.json.decode(record.value, type=Notification).call_id for record in records]
@@ -211,14 +224,17 @@ async def test_pipelined_requests_are_each_judged(kafka: str, prefix: str) -> No
 async def test_slow_connections_hold_up_nobody(kafka: str, prefix: str) -> None:
     """Hundreds that drip headers or bodies: a genuine notice is stored meanwhile, and each slow one is cut off."""
     starts = [b"POST /notifications HTTP/1.1\r\nHost: x\r\nX-Slow: ", post(LENGTH, body=b'{"value":[')]
-    async with attacked(kafka, prefix) as target:
+    async with attacked(kafka, prefix, patience=2.0) as target:
         slow = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(200)]
         for (_, writer), start in zip(slow, itertools.cycle(starts), strict=False):
             writer.write(start)
-        assert await target.post([notice(SMUGGLED, clientState="forged")]) == 202
+        dripping = [asyncio.create_task(_drip(reader, writer)) for reader, writer in slow]
+        await target.post_good()
+        still_slow = sum(not task.done() for task in dripping)
         async with asyncio.timeout(SECONDS):
-            ends = await asyncio.gather(*(_drip(reader, writer) for reader, writer in slow))
+            ends = await asyncio.gather(*dripping)
 
+        assert still_slow == len(slow)
         assert sum(end.startswith(b"HTTP/1.1 408 ") for end in ends) == 100
         assert target.rejected()["too_slow"] == 100
         assert target.rejected()["unfinished"] == 100
