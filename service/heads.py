@@ -29,6 +29,10 @@ class HeadTooLarge(HttpProcessingError):
     """A head beyond `LONGEST_HEAD_BYTES`, a body's trailers and framing beyond it, or what follows the unreadable."""
 
 
+class NotPlain(HttpProcessingError):
+    """A head that asks for another protocol, or has its body in another transfer coding than `chunked`."""
+
+
 class TooManyHeads(HttpProcessingError):
     """All connections together hold too much, and this one more than `SMALL_HEAD_BYTES`."""
 
@@ -98,6 +102,8 @@ class HeadParser:
             size = head_bytes(message)
             if size > LONGEST_HEAD_BYTES:
                 raise HeadTooLarge
+            if not is_plain(message):
+                raise NotPlain
             self._waiting_bytes += size
             self._begun_bytes -= size + payload.total_bytes
             was_chunked = was_chunked or message.chunked
@@ -178,6 +184,13 @@ class HeadParser:
         """As aiohttp's."""
         if not self._is_over:
             self._parser.set_upgraded(value)
+
+
+def is_plain(message: RawRequestMessage) -> bool:
+    """Whether it is about nothing but one request. aiohttp drops what follows one that asks for an upgrade or a tunnel,
+    and does not look at codings before `chunked`.
+    """
+    return not message.upgrade and message.headers.get("Transfer-Encoding", "chunked").lower() == "chunked"
 
 
 def head_bytes(message: RawRequestMessage) -> int:

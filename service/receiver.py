@@ -285,7 +285,8 @@ def validation_token(raw_path: str) -> bytes | None:
 def _check_headers(request: web.Request) -> None:
     if request.content_type != "application/json":
         raise Rejected(415, "content_type", "The content type must be application/json.")
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+    encodings = request.headers.getall("Content-Encoding", ())
+    if any(one.strip().lower() not in ("identity", "") for one in encodings):
         raise Rejected(415, "content_type", "The body must not be compressed.")
 
 

@@ -49,6 +49,7 @@ def chunked(body: bytes = BODY) -> bytes:
 
 LENGTH = f"Content-Length: {len(BODY)}"
 CLOSE = "Connection: close"
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 INNER = post(LENGTH)
 
 FRAMING = (
@@ -65,6 +66,9 @@ FRAMING = (
     Attack("a length in hex", post("Content-Length: 0x10"), "not_http"),
     Attack("a length of 30 digits", post("Content-Length: " + "9" * 30), "not_http"),
     Attack("an unknown encoding", post("Transfer-Encoding: xchunked", body=chunked()), "not_http"),
+    Attack("gzip, then chunked", post("Transfer-Encoding: gzip, chunked", body=chunked()), "not_http"),
+    Attack("nothing, then chunked", post("Transfer-Encoding: ,chunked", body=chunked()), "not_http"),
+    Attack("an empty transfer coding", post("Transfer-Encoding:", LENGTH), "not_http"),
     Attack("chunked, then another", post("Transfer-Encoding: chunked, identity", body=chunked()), "not_http"),
     Attack(
         "a chunk size that overflows", post("Transfer-Encoding: chunked", body=b"F" * 20 + b"\r\n" + BODY), "not_http"
@@ -92,6 +96,12 @@ FRAMING = (
     Attack("lines that look like a log", f'{{"level":"error","event":"{MARK}"}}\r\n'.encode() * 3, "not_http"),
     Attack("an expectation nobody knows", post(LENGTH, f"Expect: {MARK}", CLOSE), "not_http", (417,)),
     Attack("a body shorter than said", post(f"Content-Length: {len(BODY) + 10}"), "cut", (0, 400), stays_open=True),
+    *(
+        Attack(
+            f"an upgrade to {other}, and another request", post(LENGTH, *UPGRADE, f"Upgrade: {other}") * 2, "not_http"
+        )
+        for other in ("h2c", "websocket", MARK)
+    ),
     Attack("half a request", INNER[:60], "unfinished", (0,), stays_open=True),
 )
 
@@ -115,6 +125,15 @@ MEANING = (
         "content_type",
         (415,),
     ),
+    *(
+        Attack(
+            f"the encoding {first}, then {second}",
+            post(f"Content-Encoding: {first}", f"Content-Encoding: {second}", LENGTH),
+            "content_type",
+            (415,),
+        )
+        for first, second in (("identity", "gzip"), ("gzip", "identity"), ("", "br"))
+    ),
     Attack("another content type", INNER.replace(b"application/json", b"text/plain"), "content_type", (415,)),
     Attack("a form", INNER.replace(b"application/json", b"multipart/form-data; boundary=x"), "content_type", (415,)),
     *(
@@ -123,7 +142,7 @@ MEANING = (
     ),
     Attack("a method in lower case", INNER.replace(b"POST", b"post", 1), "not_http", (400, 405)),
     Attack("a method nobody knows", INNER.replace(b"POST", b"STEAL", 1), "not_http"),
-    Attack("a tunnel", INNER.replace(b"POST /notifications", b"CONNECT evil.example:443", 1), "path", (400, 404)),
+    Attack("a tunnel", INNER.replace(b"POST /notifications", b"CONNECT evil.example:443", 1), "not_http"),
     *(
         Attack(f"the path {target}", post(LENGTH, target=target), "path", (404,))
         for target in (

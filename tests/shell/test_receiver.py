@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.errors import UserError
+from service.metrics import REJECTED
 from service.receiver import validation_token
 from tests.shell.receiving import (
     CALL,
@@ -20,6 +21,7 @@ from tests.shell.receiving import (
     lifecycle_item,
     open_receiver,
     request_bytes,
+    until,
 )
 
 TOKENS = [
@@ -169,6 +171,45 @@ async def test_what_is_no_notification_gets_one_clear_sentence(
         assert json.loads(answer)["error"].endswith(".")
         assert running.count("receiver_rejected", reason=reason) == 1
         assert running.count("notifications_received") == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "reason"),
+    [
+        (["Content-Encoding: identity", "Content-Encoding: gzip"], 415, "content_type"),
+        (["Content-Encoding: gzip", "Content-Encoding: identity"], 415, "content_type"),
+        (["Content-Encoding: identity", "Content-Encoding: identity"], 202, ""),
+        (["Transfer-Encoding: gzip, chunked"], 400, "not_http"),
+        (["Transfer-Encoding: gzip", "Transfer-Encoding: chunked"], 400, "not_http"),
+        (["Transfer-Encoding: , chunked"], 400, "not_http"),
+        (["Transfer-Encoding: Chunked "], 202, ""),
+        (["Connection: Upgrade", "Upgrade: h2c"], 400, "not_http"),
+        (["Connection: keep-alive, upgrade", "Upgrade: websocket"], 400, "not_http"),
+        (["Connection: Upgrade"], 202, ""),
+        (["Upgrade: h2c"], 202, ""),
+    ],
+)
+async def test_codings_and_upgrades_are_refused_in_whatever_line_they_stand(
+    headers: list[str], status: int, reason: str
+) -> None:
+    """Each request of two in one write is answered, or the first ends the connection; refusals are counted once.
+
+    Graph sends none of them. A proxy's `Connection: Upgrade` without anything to upgrade to asks for nothing.
+    """
+    body = json.dumps({"value": [item()]}).encode()
+    is_chunked = any(header.startswith("Transfer-Encoding") for header in headers)
+    length = [] if is_chunked else [f"Content-Length: {len(body)}"]
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body
+    lines = ["POST /notifications HTTP/1.1", "Host: x", "Content-Type: application/json", *headers, *length, "", ""]
+    async with open_receiver(idle_seconds=0.3) as running:
+        answer = await running.raw(("\r\n".join(lines).encode() + sent) * 2)
+        await until(running.is_empty)
+
+        answered = 2 if status == 202 else 1
+        assert [int(part[2:5]) for part in answer.split(b"HTTP/1.")[1:]] == [status] * answered
+        assert len(running.shelf.notifications) == (2 if status == 202 else 0)
+        rejected = {one: running.count("receiver_rejected", reason=one) for one in REJECTED}
+        assert {one: count for one, count in rejected.items() if count} == ({reason: 1} if reason else {})
 
 
 @pytest.mark.parametrize(
