@@ -18,7 +18,7 @@ from service.clock import Clock
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
 from service.graph.auth import Tokens
 from service.graph.budget import RecordBudget, TenantGates
-from service.graph.protocol import error_code, printable, read_headers
+from service.graph.protocol import error_code, printable, read_headers, without_token
 from service.graph.room import Stay
 from service.metrics import Metrics
 from service.outbound.answers import Kind, interpret
@@ -242,7 +242,7 @@ class Exchange:
                         with paused(timeout):
                             await stay.wait(size)
 
-                return await read_body(response, self._settings.max_body_bytes, took)
+                return without_token(await read_body(response, self._settings.max_body_bytes, took), token)
             sentence = await _sentence(response, self._clock)
             outcome = OUTCOMES.get(meaning.kind, "error")
             return Bad(meaning.kind, outcome, sentence, response.status, meaning.retry_after_seconds)

@@ -17,6 +17,7 @@ EXPAND_ALL: Final = "participants_v2,sessions($expand=segments)"
 EXPAND_SESSIONS: Final = "sessions($expand=segments)"
 # A number without documentation: the longest link worth following. Characters.
 LONGEST_LINK: Final = 16_384
+SHORTEST_TOKEN: Final = 16  # characters; a shorter text may stand in a record by chance
 
 
 # ---- what is asked -------------------------------------------------------------------------------------------------
@@ -92,6 +93,14 @@ def error_code(body: bytes) -> str:
 def printable(text: str | None) -> str:
     """Text from outside, fit for a log line: up to 64 harmless characters, or empty."""
     return text if text is not None and re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", text) else ""
+
+
+def without_token(body: bytes, token: str) -> bytes:
+    """The body with the token masked that it was asked for with.
+
+    What stands between Graph and us may repeat our request in a record, and records are published and archived.
+    """
+    return body.replace(token.encode(), b"***") if len(token) >= SHORTEST_TOKEN else body
 
 
 # ---- next links ----------------------------------------------------------------------------------------------------

@@ -1,26 +1,32 @@
-"""Secrets that are marked, and a service to which everything goes wrong: the marks are nowhere that anybody looks.
+"""Secrets that are marked, and a service to which much goes wrong: the marks are nowhere that anybody looks.
 
-The login and Graph answer with what they were sent, as a broken proxy would. Nothing is imported from the program.
+The login and Graph answer with what they were sent, as a broken proxy would, in the one good record too. Nothing is
+imported from the program.
 """
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
+import html
 import json
 import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import aiohttp
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 SECONDS = 40.0
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
@@ -31,6 +37,10 @@ TOKEN = "eyJ0eXAiOiJKV1QifQ.eyJNQVJLIjoiTUFSSyJ9.TUFSSy10b2tlbg"
 STATE = "k1." + base64.urlsafe_b64encode(
     hmac.new(STATE_KEY.encode(), TENANT.encode(), hashlib.sha256).digest()
 ).decode().rstrip("=")
+BAD = 5  # calls whose record is none, each in another way; the next one is good
+SAMPLE = Path(__file__).parent.parent / "samples" / "docs_callrecord_sessions_segments.json"
+HEADER = "include-unknown-enum-members"
+"""Stands in what is sent with each request for a record, so in all that echoes it."""
 MARKS = [SECRET, STATE_KEY, HASH_KEY, TOKEN, STATE]
 
 
@@ -61,7 +71,7 @@ class Parrot:
             return web.json_response({"value": [], "x": heard})
         if "/callRecords/" not in request.path:
             return web.json_response(error, status=400)
-        match int(request.path[-1], 16) % 5:
+        match int(request.path[-1], 16):
             case 0:
                 return web.json_response([heard])
             case 1:
@@ -70,8 +80,12 @@ class Parrot:
                 return web.Response(text=f"<html>{heard}</html>", content_type="text/html")
             case 3:
                 return web.json_response(error, status=404, headers={"request-id": heard[:60]})
-            case _:
+            case 4:
                 raise web.HTTPFound("https://evil.invalid/" + quote(heard, safe=""))
+            case _:
+                record = json.loads(SAMPLE.read_text()) | {"id": request.path.rpartition("/")[2], "participants_v2": []}
+                record.pop("sessions@odata.nextLink")
+                return web.json_response(_echoing(record, heard))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
@@ -88,12 +102,21 @@ class Parrot:
             await runner.cleanup()
 
 
+def _echoing(value: Any, heard: str) -> Any:
+    """What was heard, in each object under a name that Graph has and one that it has not."""
+    if isinstance(value, list):
+        return [_echoing(one, heard) for one in value]
+    if isinstance(value, dict):
+        return {name: _echoing(one, heard) for name, one in value.items()} | {"echo": heard, "joinWebUrl": heard}
+    return value
+
+
 async def _heard(request: web.Request) -> str:
     return f"{(await request.read()).decode()} {request.headers.get('Authorization', '')} {dict(request.headers)}"
 
 
 async def test_no_secret_is_shown_whatever_goes_wrong(kafka: str, prefix: str, tmp_path: Path) -> None:
-    """Neither in the log at its most talkative, nor in metrics and status, nor in Kafka, nor in an answer."""
+    """Neither in the log at its most talkative, nor in metrics and status, nor in any topic, nor in an answer."""
     shown: list[str] = []
     parrot = Parrot()
     async with parrot.open() as url:
@@ -107,7 +130,7 @@ async def test_no_secret_is_shown_whatever_goes_wrong(kafka: str, prefix: str, t
             async with aiohttp.ClientSession() as http:
                 await _until(lambda: _posted(http, receiver, shown))
                 await _until(lambda: _has_worked(http, admin, parrot))
-                for path in ("/metrics", "/status", "/readyz", "/livez", "/"):
+                for path in ("/metrics", "/status", "/status?format=html", "/readyz", "/livez", "/"):
                     async with http.get(f"http://127.0.0.1:{admin}{path}") as reply:
                         shown.append(await reply.text())
         finally:
@@ -116,18 +139,23 @@ async def test_no_secret_is_shown_whatever_goes_wrong(kafka: str, prefix: str, t
                 out, err = await reading
             print(err.decode()[-6000:])  # seen only where the test fails
         shown += [out.decode(), err.decode()]
-    dead = await _topics(kafka, prefix, shown)
+    kept = await _topics(kafka, prefix)
+    shown += [text for texts in kept.values() for text in texts]
 
     assert process.returncode == 0
     assert "callstream starts" in err.decode()
     assert "the subscription cannot be kept" in err.decode()
-    assert dead > 0
+    assert len(kept["dead-letter"]) >= BAD
+    assert {"notifications", "retry.1s", "ledger", "state", "calls"} <= {name for name, texts in kept.items() if texts}
+    assert any(text.startswith("<!doctype html>") for text in shown)
+    assert any(HEADER in text for text in kept["raw"])
     for mark in MARKS:
         for form in {
             mark,
             quote(mark),
             quote_plus(mark),
             json.dumps(mark)[1:-1],
+            html.escape(mark),
             base64.b64encode(mark.encode()).decode(),
         }:
             assert not any(form in text for text in shown), form
@@ -174,7 +202,7 @@ async def _posted(http: aiohttp.ClientSession, port: int, shown: list[str]) -> b
     """Good notices, and one that is forged; False while the receiver or Kafka is not there yet."""
     items = [
         {"tenantId": TENANT, "clientState": state, "resource": f"communications/callRecords/{CALL}{number:02x}"}
-        for number, state in enumerate([STATE] * 5 + [STATE.swapcase()])
+        for number, state in enumerate([STATE] * (BAD + 1) + [STATE.swapcase()])
     ]
     try:
         async with http.post(f"http://127.0.0.1:{port}/notifications", json={"value": items}) as reply:
@@ -185,35 +213,50 @@ async def _posted(http: aiohttp.ClientSession, port: int, shown: list[str]) -> b
 
 
 async def _has_worked(http: aiohttp.ClientSession, port: int, parrot: Parrot) -> bool:
-    """Every call was asked for, the subscription was tried, and dead letters were written."""
+    """The good call is published, the others are set aside, the keeper has written and tried for a subscription."""
     async with http.get(f"http://127.0.0.1:{port}/metrics") as reply:
-        lines = [
-            line.split() for line in (await reply.text()).splitlines() if line.startswith("callstream_dead_letters")
-        ]
-    asked = {path[-2:] for path in parrot.seen if "/callRecords/" in path}
-    return sum(float(line[1]) for line in lines) >= 1 and len(asked) >= 5 and "POST /v1.0/subscriptions" in parrot.seen
+        lines = [line.rsplit(" ", 1) for line in (await reply.text()).splitlines()]
+
+    def value(name: str) -> float:
+        return sum(float(line[1]) for line in lines if line[0].startswith(f"callstream_{name}{{"))
+
+    is_told = value("records_published_total") >= 1 and value("last_notice_timestamp_seconds") > 0
+    return is_told and value("dead_letters_total") >= BAD and "POST /v1.0/subscriptions" in parrot.seen
 
 
-async def _topics(kafka: str, prefix: str, shown: list[str]) -> int:
-    """Adds everything that is in Kafka; how many dead letters there are."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest")
-    consumer.subscribe(pattern=rf"^{prefix}\..*")
-    await consumer.start()
-    dead = 0
+async def _topics(kafka: str, prefix: str) -> dict[str, list[str]]:
+    """Everything that is in Kafka, to the end of each partition, by the topic's name without its prefix."""
+    kept: dict[str, list[str]] = defaultdict(list)
+    partitions = await _partitions(kafka, prefix)
+    async with AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest") as consumer:
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
 
-    async def has_dead() -> bool:
-        nonlocal dead
-        for records in (await consumer.getmany(timeout_ms=500)).values():
-            for record in records:
-                dead += record.topic.endswith(".dead-letter")
-                shown.append(f"{record.key!r} {record.value!r} {record.headers!r}")
-        return dead >= 1
+        async def is_all() -> bool:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    kept[record.topic.removeprefix(f"{prefix}.")].append(_text(record))
+            return all([await consumer.position(one) >= end for one, end in ends.items()])
 
+        await _until(is_all)
+    return kept
+
+
+async def _partitions(kafka: str, prefix: str) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
     try:
-        await _until(has_dead)
+        names = [name for name in await admin.list_topics() if name.startswith(f"{prefix}.")]
+        topics = await admin.describe_topics(names)
     finally:
-        await consumer.stop()
-    return dead
+        await admin.close()
+    return [TopicPartition(topic["topic"], one["partition"]) for topic in topics for one in topic["partitions"]]
+
+
+def _text(record: ConsumerRecord) -> str:
+    """All of a record; the archive's value, which fits into one, is unpacked."""
+    value = gzip.decompress(record.value) if record.topic.endswith(".raw") else record.value
+    return f"{record.key!r} {value!r} {record.headers!r}"
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -275,6 +275,24 @@ async def test_links_that_lead_in_circles_end_the_fetch(graph: ScriptedGraph, wo
     assert len(graph.asked("sessions")) == 3
 
 
+async def test_a_token_that_is_repeated_in_a_record_is_kept_nowhere(graph: ScriptedGraph, world: World) -> None:
+    """On any page; neither in what is published nor in what is archived, which holds what nobody knows as well."""
+    token = "eyJ0eXAi.eyJNQVJL.TUFSSw"
+    graph.script("token", says({"access_token": token, "expires_in": 3600}))
+    link = f"{graph.url}{BASE}/sessions?$skiptoken=s"
+    echo = {"joinWebUrl": f"Bearer {token}", "seen": {"Authorization": f"Bearer {token}"}}
+    graph.script("record", says(record(1, 1, link, **echo)))
+    graph.script("sessions", says({**page("s1"), "value": [{"id": "s1", "seen": token}]}))
+    graph.script("version", version(1))
+    fetched = await world.fetch()
+
+    assert fetched.record.join_web_url == "Bearer ***"
+    assert fetched.kept is not None
+    kept = [fetched.kept.record, *fetched.kept.sessions.pages]
+    assert [body.count(b"***") for body in kept] == [2, 1]
+    assert not any(token.encode() in body for body in kept)
+
+
 async def test_redirects_are_not_followed(graph: ScriptedGraph, world: World) -> None:
     """They would carry the token elsewhere."""
     graph.script("record", raw(b"", 307, Location=f"{graph.url}/elsewhere"))
