@@ -133,24 +133,6 @@ async def test_attempts_end_in_a_dead_letter_with_the_last_reason(kafka: str, pr
     assert header(letter, "attempts") == 2 == lanes.graph.looks_at("a")
 
 
-async def test_a_lane_that_was_fenced_opens_again_and_goes_on(kafka: str, prefix: str) -> None:
-    """Who fenced it went away again; what broke off is published once, and counted."""
-    async with bench(settings_for(kafka, prefix)) as lanes:
-        for name in ("before", "after"):
-            lanes.graph.say(name, shaped(name, 1))
-        await lanes.put(notice("before"), partition=0)
-        await eventually(lambda: _published(lanes, 1), "the first is published")
-        async with lane_publisher(lanes.settings.kafka, lanes.topics):
-            pass
-        await lanes.put(notice("after"), partition=0)
-        await eventually(lambda: _published(lanes, 2), "the second is published all the same")
-        versions = await lanes.versions()
-        reopened = lanes.metrics.lane_reopened.labels("fenced")._value.get()
-
-    assert sorted(versions) == sorted((call_id(name), 1) for name in ("before", "after"))
-    assert reopened >= 1
-
-
 async def test_waiting_for_a_tenant_is_no_attempt(kafka: str, prefix: str) -> None:
     """A tenant that must wait costs its notifications nothing but time."""
     retry = Retry(delays=("1s",), give_up_hours=2 / 3600)
