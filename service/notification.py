@@ -56,6 +56,8 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     subscription_id: str | None = None
     version: int | None = None
     """The version to be had at least, where the source knows it."""
+    known_version: int | None = None
+    """Of notifications merged into one: a version that exists, though what one of them announces may be newer still."""
     etag: str | None = None
     attempt: int = 0
     """Failed attempts so far; waiting for a tenant or an outage is none."""

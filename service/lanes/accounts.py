@@ -32,8 +32,10 @@ class Accounts:
         self._metrics.transaction_seconds.observe(seconds)
         for outcome in outcomes:
             match outcome:
-                case Publish():
+                case Publish(second_look=again):
                     self._published(outcome)
+                    if again is not None:
+                        self._metrics.retried.labels(again.notification.reason).inc()
                 case Skip(reason):
                     self._metrics.skipped.labels(reason.value).inc()
                 case Later():

@@ -25,13 +25,15 @@ class Found(Enum):
     """What is published, or older, where more was announced: it is to be looked at once more."""
 
 
-def found_by(written: Outcome) -> Found:
-    """What a look found that was to be published, by what was written in the end."""
+def found_by(written: Outcome, *, is_stale: bool) -> Found:
+    """What a look found that was to be published, by what was written in the end. `is_stale`: more was announced."""
     match written:
-        case Publish():
-            return Found.PUBLISHED
         case Later():
             return Found.SENT_ON
+        case _ if is_stale:
+            return Found.STALE
+        case Publish():
+            return Found.PUBLISHED
         case _:
             return Found.KNOWN
 

@@ -81,6 +81,8 @@ def tally(outcomes: Iterable[Outcome]) -> list[Tally]:
 
 def _what(outcome: Outcome) -> str | None:
     match outcome:
+        case Publish(second_look=Later()):
+            return None
         case Publish(notification):
             # Merged with a live notice it would have been published anyway.
             return "healed" if notification.source in LISTED_SOURCES else "known"

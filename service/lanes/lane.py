@@ -9,7 +9,7 @@ from the first step. If the process dies anywhere here, nothing is acknowledged 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from aiokafka import TopicPartition
@@ -335,11 +335,12 @@ class Lane:
             return
         outcome = assembler.judge(look.notification, result)
         if isinstance(outcome, Publish):
-            outcomes, records = self._plan([outcome])
+            # The notification that waits takes the second look, where one is owed.
+            outcomes, records = self._plan([replace(outcome, second_look=None)])
             async with asyncio.timeout(OPEN_SECONDS):
                 positions = await intake.positions()
             await self._write(publisher, outcomes, records, positions)
-            found = found_by(outcomes[0])
+            found = found_by(outcomes[0], is_stale=outcome.second_look is not None)
         else:
             found = Found.STALE if isinstance(outcome, Later) else Found.KNOWN
         assembler.beside.remember(key, Ended(found, was_replay))

@@ -43,14 +43,6 @@ class ShapedRecord:
     """endDateTime of the call, UTC text; empty when Graph sent none."""
 
 
-@dataclass(frozen=True)
-class Publish:
-    """Publish this version (if the ledger still lacks it when the transaction begins)."""
-
-    notification: Notification
-    shaped: ShapedRecord
-
-
 class SkipReason(Enum):
     """Why a notification needs nothing."""
 
@@ -75,6 +67,16 @@ class Later:
 
     tier: int
     notification: Notification
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Publish this version (if the ledger still lacks it when the transaction begins)."""
+
+    notification: Notification
+    shaped: ShapedRecord
+    second_look: Later | None = None
+    """In the same transaction, where a newer version is known to exist; the notification comes to its end there."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,15 @@ def after_fetch(
     """The record was read whole: publish it, or see that the ledger has this version or a newer one."""
     replays_dead = notification.source == "replay" and entry is not None and entry.dead
     if entry is None or shaped.version > entry.version or (replays_dead and shaped.version == entry.version):
-        return Publish(notification, shaped)
+        if expected(notification) <= shaped.version:
+            return Publish(notification, shaped)
+        # A version is listed that Graph does not show yet. There are no more such looks than versions to publish.
+        knowing = with_version(notification, shaped.version)
+        return Publish(notification, shaped, second_look(knowing, rules, now))
     # What Graph shows may be stale: a live notification speaks of some change, a listed version is one that exists.
     # A replay may have been merged with a live one.
     is_owed = notification.source in (*LIVE_SOURCES, "replay")
-    expects_more = is_owed or (notification.version or 0) > shaped.version
+    expects_more = is_owed or expected(notification) > shaped.version
     if expects_more and notification.reason != UNCHANGED:
         return second_look(notification, rules, now)
     if entry.dead:
@@ -218,9 +224,15 @@ def not_its_own(notification: Notification) -> Notification:
     return msgspec.structs.replace(notification, reason=None)
 
 
+def expected(notification: Notification) -> int:
+    """The newest version that is known to exist; 0 for none."""
+    return max(notification.version or 0, notification.known_version or 0)
+
+
 def with_version(notification: Notification, version: int) -> Notification:
-    """The notification, knowing that this version is to be had at least."""
-    return msgspec.structs.replace(notification, version=max(version, notification.version or 0))
+    """The notification, knowing that this version is to be had at least, or the newest that was known before."""
+    newest = max(version, expected(notification))
+    return msgspec.structs.replace(notification, version=newest, known_version=None)
 
 
 def silent() -> GraphUnavailable:
@@ -239,6 +251,10 @@ def merge(same_call: Sequence[Notification]) -> Notification:
     )
     versions = [n.version for n in same_call]
     version = None if None in versions else max(v for v in versions if v is not None)
+    newest = max(expected(n) for n in same_call)
+    # A second look that was taken answers for what was known then, not for a version that was listed since.
+    answered = max((expected(n) for n in same_call if n.reason == UNCHANGED), default=0)
+    is_answered = chosen.reason != UNCHANGED or newest <= answered
     # The keeper waits for the end of every id of its newest look, whichever notification brings it.
     listed = max(same_call, key=lambda n: n.look or 0)
     youngest = max(same_call, key=first_seen)
@@ -246,6 +262,8 @@ def merge(same_call: Sequence[Notification]) -> Notification:
     return msgspec.structs.replace(
         chosen,
         version=version,
+        known_version=newest if newest > (version or 0) else None,
+        reason=chosen.reason if is_answered else None,
         first_seen_at=chosen.first_seen_at if is_youngest else youngest.first_seen_at or youngest.received_at,
         attempt=min(n.attempt for n in same_call),
         listed_hour=listed.listed_hour,

@@ -41,7 +41,8 @@ class Writer:
         """The Kafka records of one outcome, in the order they are written."""
         match outcome:
             case Publish():
-                return list(publish_records(outcome, self._topics, self._lane, self._raw_part_bytes))
+                published = list(publish_records(outcome, self._topics, self._lane, self._raw_part_bytes))
+                return published if outcome.second_look is None else published + self.records(outcome.second_look)
             case Later():
                 return [later_record(outcome, self._topics, self._lane)]
             case Dead():

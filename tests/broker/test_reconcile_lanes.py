@@ -1,9 +1,12 @@
 """What a lane does with ids from the list: the known ones cost no fetch, and each is reported once to the keeper."""
 
+import asyncio
 from collections import Counter
 
 from service.errors import NotACallRecord
+from service.graph.client import Progress
 from service.lanes.inbox import Report, decode_message
+from service.lanes.policy import ShapedRecord
 from service.notification import Notification
 from service.settings import Lanes
 from tests.broker.lane_bench import Bench, ScriptedGraph, bench, notice, read_all, settings_for, shaped
@@ -100,3 +103,53 @@ async def test_a_sample_of_the_skips_is_audited(kafka: str, prefix: str) -> None
         audits = {one: running.metrics.audits.labels(one)._value.get() for one in ("same", "newer", "unread")}
         assert audits == {"same": 1, "newer": 1, "unread": 1}
         assert await running.read(running.topics.dead_letter) == []
+
+
+async def test_a_listed_version_that_a_stale_read_hides_is_published_by_the_second_look(
+    kafka: str, prefix: str
+) -> None:
+    """Graph lists 7 and shows 6 for a moment: both are published, and the id is healed when 7 is."""
+    graph = ScriptedGraph()
+    graph.say("a", shaped("a", 6), shaped("a", 7))
+    async with bench(settings_for(kafka, prefix), graph) as running:
+        await running.put(listed("a", version=7), topic=running.topics.backfill)
+
+        async def first() -> bool:
+            return len(await running.versions()) >= 1
+
+        await running.eventually(first, "version 6 is published")
+        assert await reported(running) == Counter(), "what was listed is not there yet"
+        assert await until_reported(running, 1) == Counter(healed=1)
+        assert [version for _, version in await running.versions()] == [6, 7]
+        assert graph.looks_at("a") == 2
+        assert running.metrics.retried.labels("unchanged")._value.get() == 1
+
+
+async def test_a_listed_version_that_graph_never_shows_is_two_looks_and_one_report(kafka: str, prefix: str) -> None:
+    """It comes to an end, and the next listing of its hour asks again."""
+    graph = ScriptedGraph()
+    graph.say("a", shaped("a", 6))
+    async with bench(settings_for(kafka, prefix), graph) as running:
+        await running.put(listed("a", version=7), topic=running.topics.backfill)
+
+        assert await until_reported(running, 1) == Counter(known=1)
+        assert graph.looks_at("a") == 2
+        assert [version for _, version in await running.versions()] == [6]
+
+
+async def test_a_slow_record_that_shows_less_than_was_listed_is_looked_at_once_more(kafka: str, prefix: str) -> None:
+    """Published beside the batches as it was shown; its notification, when it comes back, is not at rest with that."""
+
+    async def slow(progress: Progress) -> ShapedRecord:
+        progress.version, progress.pages = 6, 1
+        await asyncio.sleep(0.6)
+        return shaped("a", 6)
+
+    graph = ScriptedGraph()
+    graph.say("a", slow, shaped("a", 7))
+    async with bench(settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.1)), graph) as running:
+        await running.put(listed("a", version=7), topic=running.topics.backfill)
+
+        assert await until_reported(running, 1) == Counter(healed=1)
+        assert [version for _, version in await running.versions()] == [6, 7]
+        assert graph.looks_at("a") == 2

@@ -2,13 +2,18 @@
 
 import pytest
 
-from service.clock import from_iso, iso
+from service.clock import Clock, from_iso, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait
+from service.kafka.topics import Topics
 from service.lanes import policy
+from service.lanes.accounts import Accounts
+from service.lanes.inbox import Tally, tally
 from service.lanes.ledger import Entry
 from service.lanes.policy import Dead, Later, Publish, Rules, ShapedRecord, Skip, SkipReason
+from service.lanes.writes import Writer
+from service.metrics import Metrics
 from service.notification import Notification
-from service.settings import Retry
+from service.settings import Retry, Tenant
 
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
 CALL = "a1f3c7d2-0b64-4a0e-9d0f-6b5c1f0e7a33"
@@ -56,6 +61,76 @@ def test_a_listed_version_that_graph_does_not_show_yet_is_looked_for_again() -> 
     outcome = policy.after_fetch(notice(source="reconcile", version=5), shaped(3), Entry(3), RULES, NOW)
 
     assert isinstance(outcome, Later)
+
+
+@pytest.mark.parametrize("entry", [None, Entry(5)])
+@pytest.mark.parametrize("source", ["reconcile", "backfill", "webhook"])
+def test_a_newer_version_below_the_listed_one_is_published_and_the_listed_one_looked_for_again(
+    entry: Entry | None, source: str
+) -> None:
+    """The list knew of version 7; a read that shows 6 is stale, though nobody had published 6."""
+    outcome = policy.after_fetch(notice(source=source, version=7), shaped(6), entry, RULES, NOW)
+
+    assert isinstance(outcome, Publish)
+    assert outcome.second_look is not None
+    assert RULES.delays[outcome.second_look.tier] == 600.0
+    again = outcome.second_look.notification
+    assert (again.version, again.reason, again.attempt) == (7, policy.UNCHANGED, 0)
+    assert policy.needs_no_fetch(again, Entry(6)) is None
+    assert policy.needs_no_fetch(again, Entry(7)) is SkipReason.PUBLISHED
+    assert policy.after_fetch(again, shaped(7), Entry(6), RULES, NOW) == Publish(again, shaped(7))
+
+
+@pytest.mark.parametrize("version", [None, 6, 7])
+def test_what_shows_all_that_was_announced_is_published_and_at_rest(version: int | None) -> None:
+    """A live notification names no version: there is nothing that could be missing."""
+    assert policy.after_fetch(notice(version=version), shaped(7), None, RULES, NOW) == Publish(
+        notice(version=version), shaped(7)
+    )
+
+
+def test_a_listed_version_that_never_comes_ends() -> None:
+    """Each further look follows a version that was new; the first that brings nothing is the last."""
+    waiting, entry = notice(source="reconcile", version=9), None
+    for version in (5, 6):
+        outcome = policy.after_fetch(waiting, shaped(version), entry, RULES, NOW)
+        assert isinstance(outcome, Publish)
+        assert outcome.second_look is not None
+        waiting, entry = outcome.second_look.notification, Entry(version)
+
+    assert policy.after_fetch(waiting, shaped(6), entry, RULES, NOW) == Skip(SkipReason.PUBLISHED)
+
+
+def test_a_listed_notification_is_reported_by_its_last_look_alone() -> None:
+    """Healed is what is published as listed; the keeper counts each listed id once."""
+    first = notice(source="reconcile", version=7, listed_hour=3, look=8)
+    stale = policy.after_fetch(first, shaped(6), None, RULES, NOW)
+    assert isinstance(stale, Publish)
+    assert stale.second_look is not None
+    whole = policy.after_fetch(stale.second_look.notification, shaped(7), Entry(6), RULES, NOW)
+
+    assert tally([stale]) == []
+    assert tally([whole]) == [Tally(TENANT, 3, 8, healed=1)]
+
+
+def test_a_publication_with_a_second_look_writes_both() -> None:
+    """In one transaction: who dies before it publishes again, who dies after it looks again."""
+    outcome = policy.after_fetch(notice(source="reconcile", version=7), shaped(6), None, RULES, NOW)
+    records = Writer(Topics("p"), 2, 3, {}).records(outcome)
+
+    assert [record.topic for record in records] == ["p.calls", "p.ledger", "p.retry.10m"]
+    assert {record.partition for record in records} == {2}
+
+
+def test_a_publication_with_a_second_look_counts_as_both() -> None:
+    """Published, and on its way through a retry topic."""
+    metrics, tenant = Metrics(tenants=["contoso"]), Tenant(id=TENANT, client_id="app")
+    outcome = policy.after_fetch(notice(source="reconcile", version=7), shaped(6), None, RULES, NOW)
+    Accounts(metrics, Clock(), {"contoso": tenant}).committed([outcome], 0.1)
+    get = metrics.registry.get_sample_value
+
+    assert get("callstream_records_published_total", {"tenant": "contoso"}) == 1
+    assert get("callstream_notifications_retried_total", {"reason": "unchanged"}) == 1
 
 
 def test_a_replay_goes_past_what_is_dead_and_nothing_else_does() -> None:
@@ -128,6 +203,40 @@ def test_merged_notifications_ask_for_the_most() -> None:
     assert policy.merge([retried, listed, fresh]).source == "webhook"
     assert policy.merge([retried, listed, fresh]).version is None
     assert policy.merge([listed, notice(source="reconcile", version=9)]).version == 9
+
+
+def test_a_merged_notification_knows_the_highest_version_and_still_asks_for_a_look() -> None:
+    """A live one may announce something newer still, so the listed version in the ledger is not enough for it."""
+    merged = policy.merge([notice(), notice(source="reconcile", version=7), notice(source="backfill", version=6)])
+
+    assert (merged.source, merged.version) == ("webhook", None)
+    assert policy.needs_no_fetch(merged, Entry(7)) is None
+    assert policy.merge([merged, notice()]) == merged, "merged once more in a retry topic"
+    stale = policy.after_fetch(merged, shaped(6), None, RULES, NOW)
+    assert isinstance(stale, Publish)
+    assert stale.second_look is not None
+    assert stale.second_look.notification.version == 7
+    assert policy.after_fetch(merged, shaped(7), None, RULES, NOW) == Publish(merged, shaped(7))
+
+
+def test_a_listed_version_is_owed_its_own_second_look() -> None:
+    """Merged into a live notification that has had one; a listed version that was known by then is owed none."""
+    waiting = notice(reason=policy.UNCHANGED)
+    merged = policy.merge([waiting, notice(source="reconcile", version=7)])
+    again = policy.after_fetch(merged, shaped(6), Entry(6), RULES, NOW)
+
+    assert isinstance(again, Later)
+    assert policy.after_fetch(again.notification, shaped(6), Entry(6), RULES, NOW) == Skip(SkipReason.PUBLISHED)
+    known = policy.merge([again.notification, notice(source="reconcile", version=7, reason=policy.UNCHANGED)])
+    assert policy.after_fetch(known, shaped(6), Entry(6), RULES, NOW) == Skip(SkipReason.PUBLISHED)
+
+
+def test_a_notification_that_waits_beside_knows_the_highest_version() -> None:
+    """What a page has shown may be older than what was listed."""
+    merged = policy.merge([notice(), notice(source="reconcile", version=7)])
+
+    assert policy.with_version(merged, 6).version == 7
+    assert policy.with_version(merged, 8).version == 8
 
 
 @pytest.mark.parametrize(
