@@ -17,6 +17,8 @@ from service.settings import Kafka, Settings
 
 KINDS = ("audio", "video", "screen-sharing", "other")
 DAY_MS = 24 * 3600 * 1000
+# How long it is known of a call what was published: longer than Graph keeps it (30 days), and whatever waits here.
+LEDGER_DAYS = 45
 CONFIG_TRIES, CONFIG_WAIT_SECONDS = 20, 0.1
 
 
@@ -105,7 +107,7 @@ class Topics:
         week, month = _kept(7), _kept(30)
         # A retry topic's age counts from when the lane wrote it, whatever clock the notification carries.
         append_time = {"message.timestamp.type": "LogAppendTime"}
-        compacted = {"cleanup.policy": "compact,delete", "retention.ms": str(45 * DAY_MS)}
+        compacted = {"cleanup.policy": "compact,delete", "retention.ms": str(LEDGER_DAYS * DAY_MS)}
         return [
             TopicSpec(self.notifications, partitions, week),
             TopicSpec(self.backfill, partitions, month),

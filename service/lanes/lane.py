@@ -29,7 +29,7 @@ from service.kafka.delivery import offsets_group, open_publisher
 from service.kafka.limits import Limits
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
-from service.kafka.topics import Topics
+from service.kafka.topics import LEDGER_DAYS, Topics
 from service.lanes.accounts import Accounts
 from service.lanes.assembler import Assembler, Audits, Gates
 from service.lanes.batch import MOST_ITEMS, Batch, Held
@@ -61,6 +61,7 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
 IDLE_COMMIT_SECONDS = 24 * 3600.0
 FIRST_IDLE_COMMIT_SECONDS = 300.0
 BESIDE_WAKE_SECONDS = 0.1
+LEDGER_SECONDS = LEDGER_DAYS * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -361,6 +362,7 @@ class Lane:
 
     def _settle(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """After the commit: the map learns what the ledger topic holds, and everything is counted."""
+        self.ledger.forget(self._ports.clock.now(), LEDGER_SECONDS)
         for outcome in outcomes:
             match outcome:
                 case Publish():

@@ -31,29 +31,43 @@ def ledger_key(tenant_id: str, call_id: str) -> bytes:
 
 
 class Ledger:
-    """The map of one lane, and the offset up to which it has read its partition."""
+    """The map of one lane, and the offset up to which it has read its partition.
+
+    The topic drops what is old by itself and says nothing; the map has two generations instead (see `forget`).
+    """
 
     def __init__(self) -> None:
-        # version << 1 | dead: one small int for each call keeps a million calls below 150 MB.
-        self._entries: dict[bytes, int] = {}
+        # version << 1 | dead: one small int for each call keeps a million calls below 150 MB. No call is in both.
+        self._current: dict[bytes, int] = {}
+        self._previous: dict[bytes, int] = {}
+        self._current_since: float | None = None
         self.next_offset = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._current) + len(self._previous)
 
     def get(self, key: bytes) -> Entry | None:
         """The newest entry of a call; its event count is not kept in memory and reads 0."""
-        packed = self._entries.get(key)
+        packed = self._packed(key)
         return None if packed is None else Entry(packed >> 1, bool(packed & 1))
 
     def supersedes(self, key: bytes, version: int) -> bool:
         """Whether `version` is newer than everything published or dead of this call."""
-        packed = self._entries.get(key)
+        packed = self._packed(key)
         return packed is None or version > packed >> 1
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Remembers an entry that a committed transaction holds."""
-        self._entries[key] = entry.version << 1 | entry.dead
+        self._remember(key, entry.version << 1 | entry.dead)
+
+    def forget(self, now: float, kept_seconds: float) -> None:
+        """Begins a generation where the last one has lasted `kept_seconds`, and lets go of the one before it.
+
+        Asked at every commit, an entry stays for as long at least, and for twice as long at most. What was read before
+        the first time is a generation of its own: the topic has kept it for a while already.
+        """
+        if self._current_since is None or now - self._current_since >= kept_seconds:
+            self._previous, self._current, self._current_since = self._current, {}, now
 
     def load(self, key: bytes | None, value: bytes | None) -> None:
         """Takes one Kafka record of the ledger topic, in order; a tombstone forgets the call.
@@ -63,9 +77,18 @@ class Ledger:
         if key is None or len(key) != 32:
             raise ValueError("a ledger key is 32 bytes")
         if value is None:
-            self._entries.pop(key, None)
+            self._current.pop(key, None)
+            self._previous.pop(key, None)
             return
         if len(value) != _VALUE.size:
             raise ValueError("a ledger value is 13 bytes")
         outcome, version, _ = _VALUE.unpack(value)
-        self._entries[key] = version << 1 | (outcome == _DEAD)
+        self._remember(key, version << 1 | (outcome == _DEAD))
+
+    def _packed(self, key: bytes) -> int | None:
+        packed = self._current.get(key)
+        return self._previous.get(key) if packed is None else packed
+
+    def _remember(self, key: bytes, packed: int) -> None:
+        self._current[key] = packed
+        self._previous.pop(key, None)

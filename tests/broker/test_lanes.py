@@ -8,7 +8,7 @@ import pytest
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, UserError
 from service.graph.client import Progress
-from service.kafka.topics import Topics, partition_of
+from service.kafka.topics import LEDGER_DAYS, Topics, partition_of
 from service.lanes.policy import ShapedRecord
 from service.lanes.restore import OffsetsUnreadableError, committed_offsets
 from service.notification import Notification
@@ -314,6 +314,30 @@ async def test_a_new_worker_knows_from_the_ledger_what_is_published(kafka: str, 
     assert versions == [(call_id("a"), 7)]
 
 
+class Leaping(Clock):
+    """A clock that can be put forward."""
+
+    ahead_seconds = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_seconds
+
+
+async def test_a_lane_forgets_what_the_ledger_topic_has_dropped(kafka: str, prefix: str) -> None:
+    """Calls of 45 to 90 days are in memory, however long the process runs; the gauge counts all of them."""
+    clock, names = Leaping(), ["a", *_neighbours("a", 3)]
+    async with bench(settings_for(kafka, prefix), clock=clock) as lanes:
+        counted = []
+        for count, name in enumerate(names, 1):
+            lanes.graph.say(name, shaped(name, 1))
+            await lanes.put(notice(name))
+            await eventually(lambda count=count: _published(lanes, count), f"call {count} is published")
+            clock.ahead_seconds += LEDGER_DAYS * 24 * 3600
+            counted.append(lanes.metrics.registry.get_sample_value("callstream_ledger_entries"))
+
+    assert counted == [1, 2, 2, 2]
+
+
 async def test_topics_with_different_partition_counts_stop_the_lanes_with_a_sentence(kafka: str, prefix: str) -> None:
     """Growing the partitions would split calls between lanes; it is refused, not guessed at."""
     async with bench(settings_for(kafka, prefix)):
@@ -376,15 +400,15 @@ async def _put_copies(lanes: Bench, name: str, count: int) -> None:
     await asyncio.gather(*sent)
 
 
-def _neighbour(name: str) -> str:
-    """Another call of the same lane."""
+def _neighbours(name: str, count: int) -> list[str]:
+    """Other calls of the same lane."""
     lane = partition_of(notice(name).key, PARTITIONS)
-    return next(other for other in map(str, range(100)) if partition_of(notice(other).key, PARTITIONS) == lane)
+    return [other for other in map(str, range(100)) if partition_of(notice(other).key, PARTITIONS) == lane][:count]
 
 
 async def test_a_notice_repeated_thousands_of_times_is_a_few_looks(kafka: str, prefix: str) -> None:
     """And the next call of its lane does not wait until each hundred of them has had one."""
-    copies, other = 6000, _neighbour("same")
+    copies, other = 6000, _neighbours("same", 1)[0]
     async with bench(settings_for(kafka, prefix, retry=Retry(delays=("1s", "100s")))) as lanes:
         lanes.graph.say("same", shaped("same", 1))
         lanes.graph.say(other, shaped(other, 1))
