@@ -61,7 +61,7 @@ def decode_record(body: bytes, *, thorough: bool = False) -> tuple[CallRecord, O
     """
     _refuse_a_crowd(body)
     record = None if thorough else _RECORD.decode(body)
-    if record is not None and record.id and record.version is not None and _record_is_good(record):
+    if record is not None and record.id and _is_version(record.version) and _record_is_good(record):
         return record, OddValues()
     return _leniently(CallRecord, body, thorough, _accept_record)
 
@@ -305,7 +305,7 @@ def _accept_page(document: dict[str, Any], _walk: Walk) -> dict[str, Any]:
 def _accept_record(document: dict[str, Any], walk: Walk) -> dict[str, Any]:
     """The document, if it has an `id` and a usable `version`.
 
-    A whole number of 64 bits, or the digits of one in text.
+    A whole number of 64 bits that is not negative, or the digits of one in text.
     """
     identifier, version = document.get("id"), document.get("version")
     if not identifier or isinstance(identifier, dict | list | float | bool):
@@ -313,11 +313,15 @@ def _accept_record(document: dict[str, Any], walk: Walk) -> dict[str, Any]:
     if isinstance(version, str) and re.fullmatch(r"[0-9]{1,18}", version):
         walk.note(Place("version", "version"), "wrong_type", version)
         return {**document, "version": int(version)}
-    if isinstance(version, bool) or not isinstance(version, int | float) or not -(2**63) <= version < 2**63:
+    if isinstance(version, bool) or not isinstance(version, int | float) or not _is_version(version):
         _refuse("no_version", document)
     if version != int(version):
         _refuse("no_version", document)
     return document
+
+
+def _is_version(number: float | None) -> bool:
+    return number is not None and 0 <= number < 2**63
 
 
 def _refuse(kind: str, document: dict[str, Any]) -> NoReturn:

@@ -65,7 +65,7 @@ def _decoded(data: bytes, *, thorough: bool) -> CallRecord | None:
         assert str(refusal).isprintable()
         return None
     assert record.id is not None
-    assert record.version is not None
+    assert 0 <= (record.version if record.version is not None else -1) < 2**63
     _well_noted(odd)
     return record
 
@@ -95,9 +95,8 @@ def _published(flattened: Flattened, tally: Tally) -> list[bytes]:
     summary = encode_summary(flattened.summary)
     call = flattened.summary.call
     shaped = ShapedRecord(call.version, events, summary, call.last_modified_date_time or "", 0, "now")
-    if 0 <= call.version < 2**63:
-        for record in publish_records(Publish(_notification, shaped), _topics, 0):
-            assert record.size_bytes > 0
+    for record in publish_records(Publish(_notification, shaped), _topics, 0):
+        assert record.size_bytes > 0
     assert json.loads(summary)["eventCount"] == len(events)
     return [*(value for _, value, _ in events), summary]
 
