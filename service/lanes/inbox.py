@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from service.clock import from_iso
+from service.clock import from_iso, iso
 from service.lanes.policy import LIVE_SOURCES, LONG_FETCH, Dead, Later, Outcome, Publish, Skip, SkipReason
 from service.notification import UNREADABLE
 
@@ -106,17 +106,18 @@ class Notices:
 
     def news(self, outcomes: Iterable[Outcome], now: float) -> Mapping[str, str]:
         """What is worth telling. A crash before it is told costs nothing: the next notice tells it."""
-        newest: dict[str, str] = {}
+        newest: dict[str, float] = {}
         for outcome in outcomes:
             notification = outcome.notification
             if notification is None or notification.source not in LIVE_SOURCES or isinstance(outcome, Later):
                 continue
-            tenant_id, received = notification.tenant_id.lower(), notification.received_at
-            if received > newest.get(tenant_id, "") and now >= self._told.get(tenant_id, 0.0) + NOTICE_SECONDS:
+            # None was received later than now, whatever another tool wrote: the keeper would hear of no gap any more.
+            tenant_id, received = notification.tenant_id.lower(), min(unix_or_zero(notification.received_at), now)
+            if received > newest.get(tenant_id, 0.0) and now >= self._told.get(tenant_id, 0.0) + NOTICE_SECONDS:
                 newest[tenant_id] = received
         for tenant_id in newest:
             self._told[tenant_id] = now
-        return newest
+        return {tenant_id: iso(received) for tenant_id, received in newest.items()}
 
 
 def unix_or_zero(text: str) -> float:

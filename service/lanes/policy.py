@@ -188,7 +188,8 @@ def after_failure(
     if isinstance(error, SetAside):
         return dead(notification, error.reason, str(error), entry)
     tried = msgspec.structs.replace(notification, attempt=notification.attempt + 1)
-    if isinstance(error, RecordNotFound) and now - first_seen(notification) >= rules.not_ready_seconds:
+    # As far in the future it is no time either: somebody else wrote it.
+    if isinstance(error, RecordNotFound) and abs(now - first_seen(notification)) >= rules.not_ready_seconds:
         return dead(tried, "unavailable", str(error), entry)
     if not isinstance(error, RecordNotFound) and tried.attempt >= rules.most_attempts:
         # Its kinds (a record that kept changing, a refused link) are one reason to whoever reads dead letters.

@@ -7,7 +7,7 @@ from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, Ten
 from service.kafka.topics import Topics
 from service.lanes import policy
 from service.lanes.accounts import Accounts
-from service.lanes.inbox import Tally, tally
+from service.lanes.inbox import Notices, Tally, tally
 from service.lanes.ledger import Entry
 from service.lanes.policy import Dead, Later, Publish, Rules, ShapedRecord, Skip, SkipReason
 from service.lanes.writes import Writer
@@ -151,6 +151,23 @@ def test_a_404_is_retried_while_young_and_set_aside_when_old() -> None:
     assert young.notification.attempt == 1
     assert isinstance(old, Dead)
     assert (old.reason, old.entry) == ("unavailable", Entry(0, dead=True))
+
+
+def test_a_404_of_a_notification_from_the_far_future_is_set_aside_as_if_it_were_old() -> None:
+    """It would be looked at until then; clocks that differ by minutes are another matter."""
+    far = policy.after_failure(notice(), RecordNotFound("404"), None, RULES, NOW - 6 * 3600)
+    near = policy.after_failure(notice(), RecordNotFound("404"), None, RULES, NOW - 600)
+
+    assert isinstance(far, Dead)
+    assert isinstance(near, Later)
+
+
+def test_no_notice_is_told_to_have_come_later_than_now() -> None:
+    """Another tool may write any time, or none; the keeper would take a gap for none."""
+    outcomes = [Skip(SkipReason.PUBLISHED, notice(received_at=text)) for text in ("9999-12-31T23:59:59Z", "zzz")]
+
+    assert Notices().news(outcomes, NOW) == {notice().tenant_id: iso(NOW)}
+    assert Notices().news(outcomes[1:], NOW) == {}
 
 
 def test_waits_grow_from_tier_to_tier() -> None:
