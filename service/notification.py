@@ -15,7 +15,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,6 +25,13 @@ LONGEST_CLIENT_STATE = 128  # characters that Graph keeps of it on a subscriptio
 LONGEST_NAME = 64  # characters kept of a changeType or an event name; Graph's longest is half of it
 MOST_NAMES = 100  # in a collection; Graph's has two or three
 COMMAS_OF_AN_ITEM = 25  # Graph's have some ten
+# What a notification's fields may hold: other tools write notifications too, and a number that fits nowhere would stop
+# the lane that reads it. A version is one of Graph's 64 bits; Graph counts from 1, and 0 harms nobody.
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Attempts = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]  # the shortest delay, for eleven days
+# Ids, times and names: it stands in the headers of every event, so a long one would be multiplied.
+Text = Annotated[str, msgspec.Meta(max_length=256)]
 PROBE = "Validation: Testing client application reachability"
 LIFECYCLE_EVENTS = ("reauthorizationRequired", "subscriptionRemoved", "missed")
 # ASCII, because IGNORECASE over Unicode lets look-alike letters in.
@@ -45,31 +52,31 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 class Notification(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One reason to look at one call record. Times are UTC text as `service.clock.iso` writes it."""
 
-    tenant_id: str
+    tenant_id: Text
     """Lower case GUID."""
-    call_id: str
+    call_id: Text
     """Lower case GUID."""
-    source: str
+    source: Text
     """webhook, eventhub, reconcile, backfill or replay."""
-    received_at: str
-    change_type: str | None = None
-    subscription_id: str | None = None
-    version: int | None = None
+    received_at: Text
+    change_type: Text | None = None
+    subscription_id: Text | None = None
+    version: Version | None = None
     """The version to be had at least, where the source knows it."""
-    known_version: int | None = None
+    known_version: Version | None = None
     """Of notifications merged into one: a version that exists, though what one of them announces may be newer still."""
-    etag: str | None = None
-    attempt: int = 0
+    etag: Text | None = None
+    attempt: Attempts = 0
     """Failed attempts so far; waiting for a tenant or an outage is none."""
-    first_seen_at: str | None = None
+    first_seen_at: Text | None = None
     """When it was first received, kept over retries; absent means `received_at`."""
-    due_at: str | None = None
+    due_at: Text | None = None
     """In a retry topic: not before this time."""
-    reason: str | None = None
+    reason: Text | None = None
     """Why it is in a retry topic: the reason of the last failure."""
-    listed_hour: int | None = None
+    listed_hour: Count | None = None
     """From the list: the hour of `startDateTime` that was listed, counted from 1970."""
-    look: int | None = None
+    look: Count | None = None
     """From the list: the number of that listing of the hour; lanes report to it what became of the record."""
 
     @property

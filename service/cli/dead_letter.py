@@ -178,6 +178,8 @@ def told(one: Judged, names: Mapping[str, str]) -> list[str]:
     ]
     if (note := letter.notification) is None:
         lines.append(f"  Value     {_plain(letter.value.decode('utf-8', 'replace')) or 'empty'}")
+        if letter.cut_from > 0:
+            lines.append(f"  Cut       The letter holds only the beginning of {letter.cut_from:,} bytes.")
     else:
         lines += [
             f"  Tenant    {_tenant(note.tenant_id, names)}",

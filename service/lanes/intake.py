@@ -24,6 +24,9 @@ from service.settings import Kafka
 # The longest an idle lane sleeps before it looks at its timers again. Seconds.
 IDLE_SECONDS = 1.0
 BACKFILL_SHARE = 10  # one in ten
+# Of key and value together. A notification of ours has some 300, one whose texts are all as long as they may be 17,000;
+# more is none, and no more than this is kept of it: for memory, and because with its headers it might fit no topic.
+MOST_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +38,30 @@ class Item:
     key: bytes | None
     value: bytes
     notification: Notification | None
+    cut_from: int = 0
+    """How many bytes key and value had, where not all of them are kept; else 0."""
 
 
 class Intake:
     """The inputs of lane `lane`, from the committed offsets on."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topics: Topics, lane: int, clock: Clock, retry_buffer: int) -> None:
-        """`retry_buffer`: so many of each retry partition wait in memory until they are due."""
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        topics: Topics,
+        lane: int,
+        clock: Clock,
+        retry_buffer: int,
+        delays: Sequence[float],
+    ) -> None:
+        """`retry_buffer`: so many of each retry partition wait in memory until they are due, after its delay."""
         self._consumer = consumer
         self._retry_buffer = retry_buffer
         self._clock = clock
         self._live = TopicPartition(topics.notifications, lane)
         self._backfill = TopicPartition(topics.backfill, lane)
         self._retries = [TopicPartition(name, lane) for name in topics.retry]
+        self._delays = dict(zip(self._retries, delays, strict=True))
         self._buffers: dict[TopicPartition, deque[Item]] = {
             partition: deque() for partition in (self._live, *self._retries, self._backfill)
         }
@@ -137,15 +151,21 @@ class Intake:
         """How many items stand in front of the first that is not due."""
         count = 0
         for item in self._buffers[retry]:
-            if due_at(item) > now:
+            if self._seconds_left(retry, item, now) > 0:
                 break
             count += 1
         return count
 
     def _seconds_to_due(self) -> float:
         now = self._clock.now()
-        heads = [self._buffers[retry][0] for retry in self._retries if self._buffers[retry]]
-        return min((due_at(head) - now for head in heads), default=float("inf"))
+        heads = [(retry, self._buffers[retry][0]) for retry in self._retries if self._buffers[retry]]
+        return min((self._seconds_left(retry, head, now) for retry, head in heads), default=float("inf"))
+
+    def _seconds_left(self, retry: TopicPartition, item: Item, now: float) -> float:
+        """Until the item is due. One that would wait much longer than its topic's delay, which no lane writes, is due
+        now: what stands behind it would wait too. Twice the delay, because clocks differ."""
+        seconds = due_at(item) - now
+        return seconds if seconds <= 2 * self._delays[retry] else 0.0
 
     def _pop(self, partition: TopicPartition, count: int) -> list[Item]:
         buffer = self._buffers[partition]
@@ -153,12 +173,16 @@ class Intake:
 
 
 def item_of(partition: TopicPartition, record: ConsumerRecord) -> Item:
-    """A Kafka record as an item; a value that is no notification is kept for the dead letter."""
+    """A Kafka record as an item; a value that is no notification is kept for the dead letter, up to `MOST_BYTES`."""
+    key, value = record.key, record.value or b""
+    if (size := len(key or b"") + len(value)) > MOST_BYTES:
+        key = key and key[: MOST_BYTES // 2]
+        return Item(partition, record.offset, key, value[: MOST_BYTES // 2], None, size)
     try:
-        notification = _decoder.decode(record.value or b"")
+        notification = _decoder.decode(value)
     except UNREADABLE:
         notification = None
-    return Item(partition, record.offset, record.key, record.value or b"", notification)
+    return Item(partition, record.offset, key, value, notification)
 
 
 _decoder = msgspec.json.Decoder(Notification)
@@ -207,7 +231,13 @@ def interleave(lists: Iterable[Sequence[Item]]) -> list[Item]:
 
 @asynccontextmanager
 async def open_intake(
-    kafka: Kafka, topics: Topics, lane: int, committed: Mapping[TopicPartition, int], clock: Clock, retry_buffer: int
+    kafka: Kafka,
+    topics: Topics,
+    lane: int,
+    committed: Mapping[TopicPartition, int],
+    clock: Clock,
+    retry_buffer: int,
+    delays: Sequence[float],
 ) -> AsyncIterator[Intake]:
     """Reads every input from its committed offset, or from its beginning. Raises `KafkaError`."""
     consumer = AIOKafkaConsumer(
@@ -226,6 +256,6 @@ async def open_intake(
         for partition in partitions:
             if partition in committed:
                 consumer.seek(partition, committed[partition])
-        yield Intake(consumer, topics, lane, clock, retry_buffer)
+        yield Intake(consumer, topics, lane, clock, retry_buffer, delays)
     finally:
         await close_consumer(consumer)

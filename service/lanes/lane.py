@@ -169,8 +169,8 @@ class Lane:
                 offsets = await committed_offsets(ports.admin, ports.topics, self.number, publisher.offsets_group)
             await restore(kafka, ports.topics, self.number, self.ledger, publisher)
             async with asyncio.timeout(OPEN_SECONDS):
-                most = ports.settings.lanes.retry_buffer
-                reading = open_intake(kafka, ports.topics, self.number, offsets, ports.clock, most)
+                most, delays = ports.settings.lanes.retry_buffer, ports.rules.delays
+                reading = open_intake(kafka, ports.topics, self.number, offsets, ports.clock, most, delays)
                 intake = await stack.enter_async_context(reading)
             self._oldest_due, self._closed_since = intake.oldest_due, None
             log.debug("lane open", lane=self.number, ledger_entries=len(self.ledger))

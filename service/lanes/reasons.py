@@ -7,6 +7,9 @@ test holds the three together.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# Header of a letter that holds only the beginning of a Kafka record: how many bytes key and value had together.
+CUT_FROM = "cut-from"
+
 
 @dataclass(frozen=True)
 class Reason:

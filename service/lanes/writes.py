@@ -19,6 +19,7 @@ from service.lanes.messages import (
     rerouted_record,
 )
 from service.lanes.policy import Dead, Later, Outcome, Publish
+from service.lanes.reasons import CUT_FROM
 
 # Kafka's own default for max.message.bytes, for a topic whose limit could not be read.
 DEFAULT_LIMIT_BYTES = 1_048_588
@@ -57,8 +58,10 @@ class Writer:
         return rerouted_record(topic, partition_of(key, self._partitions), key, item.value)
 
     def malformed(self, item: Item) -> KafkaRecord:
-        """A Kafka record that is no notification of a call: to the dead letters as it is."""
+        """A Kafka record that is no notification of a call: to the dead letters, as much as is kept of it."""
         headers = dead_headers("malformed", "the Kafka record is no notification of a call", 0)
+        if item.cut_from:
+            headers.append((CUT_FROM, b"%d" % item.cut_from))
         return KafkaRecord(self._topics.dead_letter, 0, item.key, item.value, headers)
 
     def report(self, report: Report) -> KafkaRecord:

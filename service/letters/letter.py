@@ -14,6 +14,7 @@ import msgspec
 
 from service.clock import iso
 from service.lanes.ledger import Entry, ledger_key
+from service.lanes.reasons import CUT_FROM
 from service.notification import Notification, is_guid
 
 RECEIPT = "replayed"
@@ -62,6 +63,8 @@ class Letter:
     notification: Notification | None
     """None for a record that was no notification of a call."""
     value: bytes
+    cut_from: int = 0
+    """How many bytes the Kafka record had, where the letter holds only its beginning; else 0."""
 
     @property
     def key(self) -> bytes | None:
@@ -159,6 +162,7 @@ def read_record(record: LetterRecord) -> Letter | Receipt:
     """One record of the topic; whatever another tool wrote there is a letter that says what it can."""
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
     reason, at = headers.get("reason", ""), min(max(record.timestamp, 0), LATEST_MS) / 1000
+    cut_from = _number(headers.get(CUT_FROM, ""))
     if reason == RECEIPT:
         return Receipt(_number(headers.get("replay-of", "")), at)
     return Letter(
@@ -169,8 +173,10 @@ def read_record(record: LetterRecord) -> Letter | Receipt:
         attempts=_number(headers.get("attempts", "")),
         version=_number(headers.get("version", "")),
         published=_number(headers.get("published", "")),
-        notification=_notification(record.value or b""),
+        # The beginning of something else may read like one.
+        notification=None if cut_from else _notification(record.value or b""),
         value=record.value or b"",
+        cut_from=cut_from,
     )
 
 

@@ -1,6 +1,8 @@
 """The lanes' promises, on a real broker, with a scripted Graph."""
 
 import asyncio
+import os
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -186,6 +188,84 @@ async def test_what_is_no_notification_and_what_is_not_ours_is_set_aside(kafka: 
         reasons = sorted(text(letter, "reason") for letter in await lanes.read(lanes.topics.dead_letter))
 
     assert reasons == ["malformed", "malformed", "unknown_tenant"]
+
+
+ODD_FIELDS = (
+    b'"version":-1',
+    b'"version":9223372036854775808',
+    b'"version":18446744073709551616',
+    b'"attempt":-5',
+    b'"attempt":18446744073709551615',
+    b'"look":-1,"listedHour":1',
+    b'"look":1,"listedHour":1000000000000000000000000000000',
+)
+
+
+async def _put_values(lanes: Bench, name: str, values: Sequence[bytes], partition: int | None = None) -> None:
+    """Values of a call's key, as another tool may write them."""
+    key = notice(name).key
+    place = partition_of(key, PARTITIONS) if partition is None else partition
+    for value in values:
+        await lanes.producer.send_and_wait(lanes.topics.notifications, value, key=key, partition=place)
+
+
+@pytest.mark.parametrize("tenant", [TENANT, "00000000-0000-4000-8000-000000000000"])
+async def test_a_notification_with_an_odd_number_is_set_aside_and_stops_nobody(
+    kafka: str, prefix: str, tenant: str
+) -> None:
+    """Another tool's, of a tenant of ours or not, in its own partition or in another: the lane goes on."""
+    ids = b'"tenantId":"%s","callId":"%s"' % (tenant.encode(), call_id("a").encode())
+    values = [b'{%s,"source":"x","receivedAt":"x",%s}' % (ids, odd) for odd in ODD_FIELDS]
+    own = partition_of(notice("a").key, PARTITIONS)
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", RecordNotFound("not yet"), shaped("a", 1))
+        await _put_values(lanes, "a", values)
+        await _put_values(lanes, "a", values, (own + 1) % PARTITIONS)
+        await lanes.put(notice("a"))
+        await eventually(lambda: _dead(lanes, 2 * len(values)), "all of them are set aside")
+        await eventually(lambda: _published(lanes, 1), "the good one is published")
+        letters = await lanes.read(lanes.topics.dead_letter)
+
+    assert {text(letter, "reason") for letter in letters} == {"malformed"}
+    assert sorted(letter.value for letter in letters) == sorted(2 * values)
+    assert lanes.metrics.lane_reopened.labels("kafka")._value.get() == 0
+
+
+async def test_what_is_too_long_for_a_dead_letter_is_set_aside_cut(kafka: str, prefix: str) -> None:
+    """A record as large as Kafka takes leaves no room for a letter's headers; the letter says what it was cut from."""
+    noise = os.urandom(1_048_400)
+    known = msgspec.json.encode(notice("a", subscription_id="x" * 900_000))
+    unknown = known.replace(TENANT.encode(), b"00000000-0000-4000-8000-000000000000")
+    values = [noise, known, unknown]
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 1))
+        await _put_values(lanes, "a", values)
+        await lanes.producer.send_and_wait(
+            lanes.topics.notifications, b"x", key=noise, partition=partition_of(notice("a").key, PARTITIONS)
+        )
+        await lanes.put(notice("a"))
+        await eventually(lambda: _published(lanes, 1), "the good one is published")
+        letters = await lanes.read(lanes.topics.dead_letter)
+
+    assert [text(letter, "reason") for letter in letters] == 4 * ["malformed"]
+    sizes = [*(len(notice("a").key) + len(value) for value in values), len(noise) + 1]
+    assert [header(letter, "cut-from") for letter in letters] == sizes
+    assert all(value.startswith(letter.value) for letter, value in zip(letters, [*values, b"x"], strict=True))
+    assert noise.startswith(letters[-1].key)
+    assert lanes.metrics.lane_reopened.labels("kafka")._value.get() == 0
+
+
+async def test_a_retry_that_is_due_in_the_far_future_holds_up_none_behind_it(kafka: str, prefix: str) -> None:
+    """The head of a retry topic decides for all; no lane writes one that waits much longer than the topic's delay."""
+    other = _neighbour("a")
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 1))
+        lanes.graph.say(other, RecordNotFound("not yet"), shaped(other, 1))
+        await lanes.put(notice("a", due_at="9999-12-31T23:59:59Z"), topic=lanes.topics.retry[0])
+        await lanes.put(notice(other))
+        await eventually(lambda: _published(lanes, 2), "both are published")
+
+    assert len(await lanes.read(lanes.topics.retry[0])) == 2
 
 
 async def test_a_notification_in_the_wrong_partition_is_sent_to_its_own(kafka: str, prefix: str) -> None:

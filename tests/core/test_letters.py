@@ -20,7 +20,7 @@ from service.lanes import policy
 from service.lanes.ledger import Entry, ledger_key
 from service.lanes.messages import dead_headers, dead_records
 from service.lanes.policy import Dead, Rules
-from service.lanes.reasons import REASONS, explained
+from service.lanes.reasons import CUT_FROM, REASONS, explained
 from service.letters.letter import (
     RECEIPT,
     Left,
@@ -183,8 +183,7 @@ def test_what_is_no_notification_is_a_letter_without_a_call() -> None:
 def test_a_number_that_is_none_of_ours_breaks_no_list(digits: str) -> None:
     """Whoever wrote it: -1 stands for it, and the letter can be listed, as JSON too, told and queued."""
     headers = [(name, digits.encode()) for name in ("attempts", "version", "published")]
-    value = msgspec.json.encode(note()).replace(b"{", b'{"version":%s,' % (b"9" * 30), 1)
-    record = Record(1, value, [("reason", b"internal"), *headers], timestamp=2**62)
+    record = Record(1, msgspec.json.encode(note()), [("reason", b"internal"), *headers], timestamp=2**62)
     shelf = shelf_of(record, Record(2, b"", [("reason", RECEIPT.encode()), ("replay-of", digits.encode())]))
     [judged] = shelf.judged(Selection(), {})
     one = judged.letter
@@ -193,6 +192,26 @@ def test_a_number_that_is_none_of_ours_breaks_no_list(digits: str) -> None:
     assert orjson.loads(orjson.dumps(_document(judged, {})))["attempts"] == -1
     assert told(judged, {})[0].startswith("Dead letter 1, set aside 9999-12-31")
     assert msgspec.json.encode(queued(one, NOW))
+
+
+def test_a_letter_whose_notification_has_a_number_that_is_none_is_of_no_call() -> None:
+    """A lane would set it aside again."""
+    value = msgspec.json.encode(note()).replace(b"{", b'{"version":%s,' % (b"9" * 30), 1)
+
+    assert shelf_of(Record(1, value, dead_headers("malformed", "x", 0))).letters[0].notification is None
+
+
+def test_a_cut_letter_says_what_it_was_cut_from_and_is_of_no_call() -> None:
+    """Though what is left of it reads like a notification."""
+    value = msgspec.json.encode(note())
+    headers = [*dead_headers("malformed", "x", 0), (CUT_FROM, b"1048573")]
+    shelf = shelf_of(Record(1, value, headers))
+    [judged] = shelf.judged(Selection(), {})
+
+    assert judged.letter.notification is None
+    lines = told(judged, {})
+    assert f"  Value     {value.decode()}" in lines
+    assert "  Cut       The letter holds only the beginning of 1,048,573 bytes." in lines
 
 
 def test_what_another_tool_wrote_reaches_no_terminal_as_it_is() -> None:

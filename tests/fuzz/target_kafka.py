@@ -8,20 +8,26 @@ from types import SimpleNamespace
 import msgspec
 from aiokafka import TopicPartition
 
+from service.errors import RecordNotFound
 from service.kafka.topics import Topics, partition_of
+from service.lanes import policy
 from service.lanes.assembler import is_call
 from service.lanes.inbox import decode_message, unix_or_zero
-from service.lanes.intake import due_at, item_of, received_at
+from service.lanes.intake import MOST_BYTES, due_at, item_of, received_at
 from service.lanes.ledger import Ledger, ledger_key
 from service.lanes.messages import later_record
-from service.lanes.policy import Later
+from service.lanes.policy import Later, Rules
+from service.lanes.writes import Writer
 from service.notification import LifecycleEvent, Notification, read_event
 from service.reconcile.memory import Memory
+from service.settings import Retry
 from tests.fuzz.tally import Tally
 
+NOW = 1_795_348_800.0
 _partition = TopicPartition("fuzz", 0)
 _topics = Topics("fuzz")
-_NOW = 1_790_000_000.0
+_rules = Rules.of(Retry())
+_writer = Writer(_topics, 0, 12, {})
 
 
 def run(data: bytes, tally: Tally) -> None:
@@ -44,6 +50,15 @@ def _notifications(data: bytes, tally: Tally) -> None:
     assert 0 <= partition_of(notification.key, 12) < 12
     again = later_record(Later(0, notification), _topics, 0)
     assert msgspec.json.decode(again.value or b"", type=Notification) == notification
+    for outcome in (_failed(notification), policy.dead(notification, "unknown_tenant", "", None)):
+        for record in _writer.records(outcome):
+            assert record.size_bytes < MOST_BYTES
+            assert record.topic != _topics.ledger or len(record.value or b"") == 13
+
+
+def _failed(notification: Notification) -> policy.Outcome:
+    """A retry tier, or a dead letter: whatever it says of its age and its attempts."""
+    return policy.after_failure(notification, RecordNotFound("404"), None, _rules, NOW)
 
 
 def _ledger(data: bytes, _: Tally) -> None:
@@ -71,8 +86,8 @@ def _inbox(data: bytes, _: Tally) -> None:
 def _state(data: bytes, _: Tally) -> None:
     """What is not understood is passed over."""
     key, _, value = data.partition(b"\n")
-    Memory(_NOW).load(key, value)
-    Memory(_NOW, ["c0ffee00-1111-4222-8333-444455556666"]).load(key, value or None)
+    Memory(NOW).load(key, value)
+    Memory(NOW, ["c0ffee00-1111-4222-8333-444455556666"]).load(key, value or None)
 
 
 def _lifecycle(data: bytes, _: Tally) -> None:
