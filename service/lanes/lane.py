@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import msgspec
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -34,7 +35,7 @@ from service.lanes.accounts import Accounts
 from service.lanes.assembler import Assembler, Audits, Gates
 from service.lanes.batch import MOST_ITEMS, Batch, Held
 from service.lanes.beside import Beside, Ended, Found, found_by
-from service.lanes.guard import Guard
+from service.lanes.guard import UNPUBLISHABLE, Guard
 from service.lanes.inbox import Notices, Report, tally
 from service.lanes.intake import IDLE_SECONDS, Intake, Item, open_intake
 from service.lanes.ledger import Entry, Ledger, ledger_key
@@ -299,12 +300,11 @@ class Lane:
         outcomes: list[Outcome] = []
         records: list[KafkaRecord] = []
         for outcome in wanted:
-            entry = self._entry(outcome) if isinstance(outcome, Publish) else None
             written = self._writer.records(outcome)
             if isinstance(outcome, Publish) and (
                 error := self._trouble.refusal(outcome) or self._writer.too_large(written)
             ):
-                possible = self._ports.guard.unpublished(outcome.notification, unpublishable(outcome, error, entry))
+                possible = self._given_up(outcome, error)
                 written = self._writer.records(possible)
             else:
                 possible = outcome
@@ -312,8 +312,14 @@ class Lane:
             records += written
         return outcomes, records
 
-    def _entry(self, outcome: Publish | Dead) -> Entry | None:
-        return self.ledger.get(ledger_key(outcome.notification.tenant_id, outcome.notification.call_id))
+    def _given_up(self, outcome: Publish, error: str) -> Outcome:
+        """What becomes of a version that Kafka does not take."""
+        notification = outcome.notification
+        if self._trouble.was_tried_again(outcome):
+            # Refused beside the batches it came back from a retry topic, which knows of the fetch and of nothing else.
+            notification = msgspec.structs.replace(notification, reason=UNPUBLISHABLE)
+        entry = self.ledger.get(ledger_key(notification.tenant_id, notification.call_id))
+        return self._ports.guard.unpublished(notification, unpublishable(outcome, error, entry))
 
     async def _publish_beside(self, publisher: Publisher, intake: Intake, assembler: Assembler) -> None:
         """Records that were fetched beside the batches: each in a transaction of its own.

@@ -1,11 +1,13 @@
 """Core: what a lane remembers of transactions that Kafka refused, so that one poisonous record cannot stop it.
 
-Twice the same refusal: the batch is taken apart, one notification a transaction. What is refused then goes to the dead
-letters, reason `unpublishable` (design section 4). What passes (connections, timeouts) or is about the transaction and
-not about a record (fencing, a coordinator that was frozen and knows of none) does not count.
+Twice the same refusal: the batch is taken apart, one notification a transaction. A call that is refused then, or twice
+alone in its transaction whatever succeeds between, goes to the dead letters, reason `unpublishable` (design section 4).
+What passes (connections, timeouts) or is about the transaction and not about a record (fencing, a coordinator that was
+frozen and knows of none) does not count.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiokafka.errors import (
     ConcurrentTransactions,
@@ -19,7 +21,7 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
-from service.lanes.policy import Outcome, Publish
+from service.lanes.policy import Dead, Outcome, Publish
 
 SAME_REFUSALS = 2
 OF_THE_TRANSACTION = (
@@ -34,6 +36,18 @@ OF_THE_TRANSACTION = (
 )
 # So many successes one by one, and the lane takes whole batches again.
 SUCCESSES = 100
+# Calls whose refusals are remembered; beyond that the oldest is forgotten.
+MOST_REFUSED = 1000
+
+
+@dataclass
+class _Refused:
+    """A call that was refused alone in its transaction, and has neither been published nor set aside since."""
+
+    times: int = 0
+    why: str = ""
+    told: int = 0
+    """How often it was said that it cannot be published."""
 
 
 class Trouble:
@@ -42,7 +56,7 @@ class Trouble:
     def __init__(self) -> None:
         self._refusals: list[str] = []
         self._successes = 0
-        self._refused: dict[bytes, str] = {}
+        self._refused: dict[bytes, _Refused] = {}
 
     @property
     def is_apart(self) -> bool:
@@ -59,17 +73,37 @@ class Trouble:
         self._refusals = [*self._refusals, name] if self._refusals[-1:] == [name] else [name]
         self._successes = 0
         published = [outcome for outcome in outcomes if isinstance(outcome, Publish)]
-        if was_apart and len(published) == 1:
-            self._refused[published[0].notification.key] = f"Kafka refuses it: {name}: {error}"
+        if len(published) == 1:
+            key = published[0].notification.key
+            refused = self._refused[key] = self._refused.pop(key, _Refused())
+            refused.times = SAME_REFUSALS if was_apart else refused.times + 1
+            refused.why = f"Kafka refuses it: {name}: {error}"
+            if len(self._refused) > MOST_REFUSED:
+                del self._refused[next(iter(self._refused))]
 
     def succeeded(self, outcomes: Sequence[Outcome]) -> None:
-        """A transaction was committed; only one that published something shows that Kafka takes what it is given."""
+        """A transaction was committed; only one that published something shows that Kafka takes what it is given.
+
+        It shows that of what was in it: a record that is fetched beside the batches is refused between them.
+        """
+        for outcome in outcomes:
+            if isinstance(outcome, Publish | Dead):
+                self._refused.pop(outcome.notification.key, None)
         self._successes += any(isinstance(outcome, Publish) for outcome in outcomes)
         if not self.is_apart or self._successes >= SUCCESSES:
             self._refusals.clear()
             self._successes = 0
-            self._refused.clear()
 
     def refusal(self, outcome: Publish) -> str | None:
         """Why this call cannot be published, if it was refused; said once, so that a later look tries it again."""
-        return self._refused.pop(outcome.notification.key, None)
+        refused = self._refused.get(outcome.notification.key)
+        if refused is None or refused.times < SAME_REFUSALS:
+            return None
+        refused.times = SAME_REFUSALS - 1
+        refused.told += 1
+        return refused.why
+
+    def was_tried_again(self, outcome: Publish) -> bool:
+        """Whether it was said of this call before, and a later look has changed nothing."""
+        refused = self._refused.get(outcome.notification.key)
+        return refused is not None and refused.told > 1

@@ -1,6 +1,8 @@
 """The lanes' promises, on a real broker, with a scripted Graph."""
 
 import asyncio
+import base64
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -10,6 +12,8 @@ import pytest
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, UserError
 from service.graph.client import Progress
+from service.kafka import limits
+from service.kafka.scan import open_admin
 from service.kafka.topics import LEDGER_DAYS, Topics, partition_of
 from service.lanes.policy import ShapedRecord
 from service.lanes.restore import OffsetsUnreadableError, committed_offsets
@@ -26,6 +30,7 @@ from tests.broker.lane_bench import (
     header,
     lane_publisher,
     notice,
+    set_limit,
     settings_for,
     shaped,
     text,
@@ -295,6 +300,40 @@ async def test_a_version_with_a_message_too_large_for_kafka_is_a_dead_letter(kaf
 
     assert text(letter, "reason") == "unpublishable"
     assert len(events) == 2
+
+
+async def test_a_record_beside_that_kafka_refuses_is_set_aside_whatever_succeeds_between(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does its one more look, beside the batches again, begin it all anew."""
+    monkeypatch.setattr(limits, "LOOK_AGAIN_SECONDS", 1e9)  # that it would be too large we do not know
+    settings, other = settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.2)), _neighbour("slow")
+
+    async def slowly(progress: Progress) -> ShapedRecord:
+        await asyncio.sleep(1.0)
+        return large
+
+    large = shaped("slow", 1, events=1)
+    large = dataclasses.replace(large, events=[("video", base64.b64encode(os.urandom(60_000)), "1")])
+    async with bench(settings) as lanes, open_admin(settings.kafka) as admin:
+        await set_limit(admin, lanes.topics, lanes.topics.streams["video"], 10_000)
+        lanes.graph.say("slow", slowly)
+        lanes.graph.say(other, *[shaped(other, version) for version in range(1, 100)])
+        await lanes.put(notice("slow"))
+        for reopened in (1, 2, 3):
+            await eventually(lambda reopened=reopened: _reopened(lanes, reopened), "Kafka refuses it")
+            await lanes.put(notice(other))
+            await eventually(lambda reopened=reopened: _published(lanes, reopened), "the other is published")
+        await eventually(lambda: _dead(lanes, 1), "it is set aside")
+        [letter] = await lanes.read(lanes.topics.dead_letter)
+
+    assert text(letter, "reason") == "unpublishable"
+    assert "MessageSizeTooLarge" in text(letter, "error")
+    assert lanes.metrics.lane_reopened.labels("kafka")._value.get() == 3
+
+
+async def _reopened(lanes: Bench, count: int) -> bool:
+    return bool(lanes.metrics.lane_reopened.labels("kafka")._value.get() >= count)
 
 
 async def test_a_slow_record_holds_nobody_and_is_published_beside_the_batches(kafka: str, prefix: str) -> None:
