@@ -236,7 +236,7 @@ async def _replay_lane(
         topics, ledger, parts = lane.topics, Ledger(), Parts()
         try:
             name = topics.transactional_id(lane.number)
-            async with open_publisher(lane.kafka, topics, name, topics.lane_group) as publisher:
+            async with open_publisher(lane.kafka, topics, name, topics.lane_group, lane.limits) as publisher:
                 await restore(lane.kafka, topics, lane.number, ledger, publisher)
                 writer = Writer(topics, lane.number, lane.kafka.partitions, lane.limits)
                 # Where the archive begins: nobody goes on from there, the new ledger says what is done.

@@ -4,11 +4,11 @@ The one place that knows of the setting `kafka.delivery`; lanes, the keeper and 
 they are given, drop it after a failure, and begin again at their first step.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from service.kafka.flushing import open_flushes, positions_group
-from service.kafka.publisher import Publisher, open_transactions
+from service.kafka.publisher import NO_LIMITS, Publisher, open_transactions
 from service.kafka.topics import Topics
 from service.settings import Kafka
 
@@ -19,11 +19,16 @@ def offsets_group(kafka: Kafka, topics: Topics) -> str:
 
 
 @asynccontextmanager
-async def open_publisher(kafka: Kafka, topics: Topics, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
-    """A publisher of the kind that is set, for the offsets of `group`. Raises `KafkaError` when no broker answers."""
+async def open_publisher(
+    kafka: Kafka, topics: Topics, transactional_id: str, group: str, limits: Mapping[str, int] = NO_LIMITS
+) -> AsyncIterator[Publisher]:
+    """A publisher of the kind that is set, for the offsets of `group`. Raises `KafkaError` when no broker answers.
+
+    `limits`: topic → its max.message.bytes, for who writes more at once than a topic may take.
+    """
     if kafka.delivery == "at-least-once":
-        async with open_flushes(kafka, topics, group) as flushes:
+        async with open_flushes(kafka, topics, group, limits) as flushes:
             yield flushes
     else:
-        async with open_transactions(kafka, transactional_id, group) as transactions:
+        async with open_transactions(kafka, transactional_id, group, limits) as transactions:
             yield transactions

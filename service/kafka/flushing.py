@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from service.kafka.connect import client_options, close_consumer, close_producer
-from service.kafka.publisher import NOTHING, Publisher, new_producer
+from service.kafka.publisher import NO_LIMITS, NOTHING, Publisher, new_producer
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
 from service.settings import Kafka
@@ -28,10 +28,16 @@ class Flushes(Publisher):
     """A publisher whose commit is a row of steps."""
 
     def __init__(
-        self, kafka: Kafka, topics: Topics, producer: AIOKafkaProducer, group: str, stack: AsyncExitStack
+        self,
+        kafka: Kafka,
+        topics: Topics,
+        producer: AIOKafkaProducer,
+        group: str,
+        stack: AsyncExitStack,
+        limits: Mapping[str, int],
     ) -> None:
         """`stack` closes what commits offsets, which is opened when it is first needed."""
-        super().__init__(producer, group)
+        super().__init__(producer, group, limits)
         self._kafka = kafka
         self._topics = topics
         self._stack = stack
@@ -81,7 +87,9 @@ class Flushes(Publisher):
 
 
 @asynccontextmanager
-async def open_flushes(kafka: Kafka, topics: Topics, group: str) -> AsyncIterator[Flushes]:
+async def open_flushes(
+    kafka: Kafka, topics: Topics, group: str, limits: Mapping[str, int] = NO_LIMITS
+) -> AsyncIterator[Flushes]:
     """A plain producer. Raises `KafkaError` when the brokers do not answer.
 
     Not an idempotent one: after one rejected record that answers `OutOfOrderSequenceNumber` for ever.
@@ -90,7 +98,7 @@ async def open_flushes(kafka: Kafka, topics: Topics, group: str) -> AsyncIterato
     async with AsyncExitStack() as stack:
         stack.push_async_callback(close_producer, producer)
         await producer.start()
-        yield Flushes(kafka, topics, producer, positions_group(group), stack)
+        yield Flushes(kafka, topics, producer, positions_group(group), stack, limits)
 
 
 @asynccontextmanager

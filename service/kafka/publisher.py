@@ -23,14 +23,17 @@ from service.settings import Kafka
 # Uncompressed size of one record batch: large ones compress well, and compressed they stay below the brokers' 1 MB.
 BATCH_BYTES = 512 * 1024
 NOTHING: Mapping[TopicPartition, int] = {}
+NO_LIMITS: Mapping[str, int] = {}
 LINGER_MS = 0  # batches are built whole before they are sent
 
 
 class Publisher:
     """Writes outcomes and consumed offsets in one transaction."""
 
-    def __init__(self, producer: AIOKafkaProducer, group: str) -> None:
+    def __init__(self, producer: AIOKafkaProducer, group: str, limits: Mapping[str, int] = NO_LIMITS) -> None:
+        """`limits`: topic → its max.message.bytes, which Kafka holds against whole batches."""
         self._producer = producer
+        self._limits = limits
         self.offsets_group = group
         """The group under which offsets are committed."""
         self._next_epoch: asyncio.Task[None] | None = None
@@ -102,10 +105,12 @@ class Publisher:
             future.add_done_callback(_hear)
             acknowledged.append(future)
 
+        most = self._limits.get(topic, BATCH_BYTES)
         batch = self._producer.create_batch()
         for record in records:
-            full = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None
-            if full:
+            # Nearly every topic takes more than a producer's batch, which knows its own end.
+            full = most < BATCH_BYTES and batch.record_count() > 0 and batch.size() + record.size_bytes > most
+            if full or batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
                 await send_batch()
                 batch = self._producer.create_batch()
                 batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
@@ -128,7 +133,9 @@ def new_producer(kafka: Kafka, **options: Any) -> AIOKafkaProducer:
 
 
 @asynccontextmanager
-async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> AsyncIterator[Publisher]:
+async def open_transactions(
+    kafka: Kafka, transactional_id: str, group: str, limits: Mapping[str, int] = NO_LIMITS
+) -> AsyncIterator[Publisher]:
     """A producer that has fenced its predecessors; what they left open is committed if it was complete, else aborted.
 
     Raises `KafkaError` when the brokers do not answer.
@@ -139,7 +146,7 @@ async def open_transactions(kafka: Kafka, transactional_id: str, group: str) -> 
         # The broker aborts what a dead lane left open after this; a live one needs far less.
         transaction_timeout_ms=60_000,
     )
-    publisher = Publisher(producer, group)
+    publisher = Publisher(producer, group, limits)
     try:
         # What `start` begins with, too; what it does next fences, and nobody could ask any more.
         await producer.client.bootstrap()

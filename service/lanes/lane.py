@@ -162,7 +162,7 @@ class Lane:
             name = ports.topics.transactional_id(self.number)
             # A coordinator that is loading, or another transaction that does not end, would be waited for for ever.
             async with asyncio.timeout(OPEN_SECONDS):
-                opening = open_publisher(kafka, ports.topics, name, ports.topics.lane_group)
+                opening = open_publisher(kafka, ports.topics, name, ports.topics.lane_group, ports.limits)
                 # Who cannot reach the group's coordinator has perhaps lost the lane without hearing of it, and could
                 # commit nothing: it must not fence the owner of today each time that it tries.
                 await committed_offsets(ports.admin, ports.topics, self.number, offsets_group(kafka, ports.topics))

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from service.clock import Clock, iso
 from service.errors import GraphUnavailable, NotACallRecord, RecordNotFound, TenantMustWait, UserError
 from service.graph.client import Progress
 from service.kafka import limits
 from service.kafka.scan import open_admin
-from service.kafka.topics import LEDGER_DAYS, Topics, partition_of
+from service.kafka.topics import LEDGER_DAYS, Topics, message_limits, partition_of
 from service.lanes.policy import ShapedRecord
 from service.lanes.restore import OffsetsUnreadableError, committed_offsets
 from service.notification import Notification
@@ -29,6 +30,7 @@ from tests.broker.lane_bench import (
     eventually,
     header,
     lane_publisher,
+    make_topics,
     notice,
     set_limit,
     settings_for,
@@ -262,7 +264,7 @@ async def test_what_is_too_long_for_a_dead_letter_is_set_aside_cut(kafka: str, p
 
 async def test_a_retry_that_is_due_in_the_far_future_holds_up_none_behind_it(kafka: str, prefix: str) -> None:
     """The head of a retry topic decides for all; no lane writes one that waits much longer than the topic's delay."""
-    other = _neighbour("a")
+    other = _neighbours("a", 1)[0]
     async with bench(settings_for(kafka, prefix)) as lanes:
         lanes.graph.say("a", shaped("a", 1))
         lanes.graph.say(other, RecordNotFound("not yet"), shaped(other, 1))
@@ -302,12 +304,35 @@ async def test_a_version_with_a_message_too_large_for_kafka_is_a_dead_letter(kaf
     assert len(events) == 2
 
 
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+async def test_messages_that_fit_one_by_one_are_published_whatever_they_weigh_together(
+    kafka: str, prefix: str, delivery: str
+) -> None:
+    """Kafka holds a topic's limit against whole batches of a producer."""
+    settings = settings_for(kafka, prefix)
+    settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, delivery=delivery))
+    topics, heavy = Topics.of(settings), shaped("heavy", 1)
+    messages = [("audio", base64.b64encode(os.urandom(180_000)), str(number)) for number in range(3)]
+    await make_topics(settings.kafka, topics)
+    async with open_admin(settings.kafka) as admin:
+        await set_limit(admin, topics, topics.streams["audio"], 256 * 1024)
+        await eventually(lambda: _takes(admin, topics.streams["audio"], 256 * 1024), "the brokers say so")
+    async with bench(settings) as lanes:
+        lanes.graph.say("heavy", dataclasses.replace(heavy, events=messages))
+        await lanes.put(notice("heavy"))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+        events = await lanes.read(topics.streams["audio"])
+
+    assert [event.value for event in events] == [value for _, value, _ in messages]
+    assert lanes.metrics.lane_reopened.labels("kafka")._value.get() == 0
+
+
 async def test_a_record_beside_that_kafka_refuses_is_set_aside_whatever_succeeds_between(
     kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does its one more look, beside the batches again, begin it all anew."""
     monkeypatch.setattr(limits, "LOOK_AGAIN_SECONDS", 1e9)  # that it would be too large we do not know
-    settings, other = settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.2)), _neighbour("slow")
+    settings, other = settings_for(kafka, prefix, lanes=Lanes(patience_seconds=0.2)), _neighbours("slow", 1)[0]
 
     async def slowly(progress: Progress) -> ShapedRecord:
         await asyncio.sleep(1.0)
@@ -330,6 +355,10 @@ async def test_a_record_beside_that_kafka_refuses_is_set_aside_whatever_succeeds
     assert text(letter, "reason") == "unpublishable"
     assert "MessageSizeTooLarge" in text(letter, "error")
     assert lanes.metrics.lane_reopened.labels("kafka")._value.get() == 3
+
+
+async def _takes(admin: AIOKafkaAdminClient, topic: str, size: int) -> bool:
+    return await message_limits(admin, [topic]) == {topic: size}
 
 
 async def _reopened(lanes: Bench, count: int) -> bool:
