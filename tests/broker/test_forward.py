@@ -11,6 +11,7 @@ from service.lanes.intake import Intake, open_intake
 from tests.broker.lane_bench import make_topics, settings_for
 
 RECORDS = 6
+DELAYS = (60.0, 600.0, 3600.0)
 PLACE = TopicPartition("topic", 0)
 
 
@@ -63,7 +64,7 @@ async def test_a_lane_that_is_taken_back_takes_nothing_twice(kafka: str, prefix:
     await make_topics(settings.kafka, topics)
     await filled(kafka, topics.notifications)
     place = TopicPartition(topics.notifications, 0)
-    async with open_intake(settings.kafka, topics, 0, {place: 2}, Clock(), 10) as intake:
+    async with open_intake(settings.kafka, topics, 0, {place: 2}, Clock(), 10, DELAYS) as intake:
         taken: list[int] = []
         while len(taken) < RECORDS - 2:
             await intake.wait(1.0)
