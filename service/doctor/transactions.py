@@ -25,6 +25,8 @@ TRANSACTION_MS = 60_000
 TRIES, PAUSE_SECONDS = 10, 0.3
 # These pass: the coordinator's topic is being made, or has moved.
 PASSING = ("CoordinatorNotAvailable", "GroupCoordinatorNotAvailable", "NotCoordinator", "LoadInProgress", "Concurrent")
+# In place of an error's name: the request for a producer id is known there, and not in the version that is needed.
+OTHER_VERSIONS = "UnsupportedVersion"
 # The brokers abort what is open for longer than a minute; what is older does not end by itself.
 HANGING_SECONDS = 120.0
 
@@ -142,7 +144,7 @@ async def _producer_id(case: Case, transactional_id: str) -> str:
         except KafkaError as exc:
             said = type(exc).__name__
         except NotImplementedError:
-            return "UnsupportedVersion"
+            return OTHER_VERSIONS
         if not any(name in said for name in PASSING):
             return said
         await asyncio.sleep(PAUSE_SECONDS)
@@ -161,6 +163,9 @@ def judge_producer(error: str) -> Look:
             "See whether __transaction_state can be created: transaction.state.log.replication.factor "
             "must not exceed the number of brokers.",
         )
+    if error == OTHER_VERSIONS:
+        seen = "The brokers have transactions, of a Kafka before 2.5, which cannot be used."
+        return broken(seen, "Use Kafka 2.5 or later, or set kafka.delivery to at-least-once.")
     return broken(
         f"The brokers give no transactional producer ({error}).",
         "Use brokers with transactions, or set kafka.delivery to at-least-once.",

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,6 +15,8 @@ from aiokafka import AIOKafkaProducer
 
 from service.admin import admin_site
 from service.app import open_service
+from service.doctor import wire
+from service.kafka.epochs import EpochRequest
 from service.metrics import Metrics
 from service.reconcile.hours import Hour
 from service.settings import Admin, load
@@ -202,6 +205,31 @@ async def test_an_open_transaction_is_named(scene: Scene) -> None:
 
     is_broken(found, "transactions", "has been open for 10 minutes")
     check("A transaction that hangs", found)
+
+
+@pytest.mark.parametrize(
+    ("set_up", "known", "todo"),
+    [
+        ("Kafka before 2.5", {22: (0, 2)}, "Use Kafka 2.5 or later, or"),
+        ("A broker without transactions", {}, "Use brokers with transactions, or"),
+    ],
+)
+async def test_brokers_that_know_too_little_of_transactions_are_named(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, set_up: str, known: dict[int, tuple[int, int]], todo: str
+) -> None:
+    """Who has transactions and not in the version that is needed looks for another Kafka, and not for a setting."""
+
+    class Asked(EpochRequest):
+        def prepare(self, _: object) -> Any:
+            return super().prepare(known)
+
+    monkeypatch.setattr(wire, "EpochRequest", Asked)
+    async with stand_in(scene) as beside:
+        found = await scene.first(**beside.changes)
+
+    is_broken(found, "transactions", "transactions" if known else "no transactional producer")
+    assert found.todo.startswith(todo)
+    check(set_up, found)
 
 
 async def test_no_service_here_is_a_warning(scene: Scene) -> None:
