@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.clock import Clock
 from service.graph.budget import TenantGates
@@ -176,12 +176,16 @@ class Worker:
                     await asyncio.sleep(FIRST_WAIT_SECONDS)
 
     async def _until_stopped(self, owner: Owner, staying: Coroutine[Any, Any, None]) -> None:
-        """Until told to stop, or until a lane fails for good, which is raised; either way the lanes drain."""
+        """Until told to stop, or until a lane fails for good, which is raised; either way the lanes drain.
+
+        Raises `KafkaError` when this process is in the group no longer.
+        """
         stopping = asyncio.create_task(self._stopping.wait())
         polling = asyncio.create_task(staying)
         try:
             watched: list[asyncio.Future[Any]] = [stopping, polling, owner.failed]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            has_left = polling.done()
         finally:
             # A member that fell out of the group must not finish at leisure: others are being given its lanes.
             await owner.drain(self._settings.drain_seconds if self._stopping.is_set() else 0.0)
@@ -190,6 +194,8 @@ class Worker:
             await asyncio.wait({stopping, polling})
         if owner.failed.done():
             owner.failed.result()
+        if has_left and polling.cancelled():  # the client's own, as `consumer.stop()` lets out while its broker is away
+            raise KafkaConnectionError("the Kafka client broke a poll off")
         if not polling.cancelled():
             polling.result()  # it ends by itself only with an error
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from service.clock import Clock, iso
@@ -16,6 +17,7 @@ from service.graph.client import Progress
 from service.kafka import limits
 from service.kafka.scan import open_admin
 from service.kafka.topics import LEDGER_DAYS, Topics, message_limits, partition_of
+from service.lanes import worker
 from service.lanes.policy import ShapedRecord
 from service.lanes.restore import OffsetsUnreadableError, committed_offsets
 from service.notification import Notification
@@ -640,6 +642,27 @@ async def test_a_lane_that_is_fenced_is_counted_so_and_goes_on(kafka: str, prefi
 
     assert counted.keys() == {"fenced", "kafka"}
     assert counted["fenced"] == 1
+
+
+async def test_a_worker_whose_client_breaks_a_poll_off_joins_the_group_again(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As aiokafka does without being asked; a worker that ended so would stand by for ever and look well."""
+    stays, stay = [0], worker.stay
+
+    async def broken_off(consumer: AIOKafkaConsumer) -> None:
+        stays[0] += 1
+        if stays[0] == 1:
+            raise asyncio.CancelledError
+        await stay(consumer)
+
+    monkeypatch.setattr(worker, "stay", broken_off)
+    async with bench(settings_for(kafka, prefix)) as lanes:
+        lanes.graph.say("a", shaped("a", 1))
+        await lanes.put(notice("a"))
+        await eventually(lambda: _published(lanes, 1), "the call is published")
+
+    assert stays[0] == 2
 
 
 async def test_offsets_that_the_coordinator_cannot_tell_are_not_taken_for_none(kafka: str, prefix: str) -> None:
