@@ -30,7 +30,7 @@ class HeadTooLarge(HttpProcessingError):
 
 
 class NotPlain(HttpProcessingError):
-    """A head that asks for another protocol, or has its body in another transfer coding than `chunked`."""
+    """A head that asks for a tunnel, or has its body in another transfer coding than `chunked`."""
 
 
 class TooManyHeads(HttpProcessingError):
@@ -69,7 +69,7 @@ class HeadParser:
         self._body: StreamReader = EMPTY_PAYLOAD
         self._is_chunked = False
         self._refusal: type[HttpProcessingError] = HeadTooLarge
-        self._is_over = self._is_dropped = False
+        self._is_over = self._is_dropped = self._is_last = False
 
     @property
     def has_begun(self) -> bool:
@@ -94,9 +94,11 @@ class HeadParser:
 
     def _feed(self, data: bytes) -> Parsed:
         body, already = self._body, self._body.total_bytes
-        was_in_body, was_chunked = not body.is_eof(), self._is_chunked
-        parsed: Parsed = self._parser.feed_data(data)
-        messages = parsed[0]
+        was_at_end, was_chunked = body.is_eof(), self._is_chunked
+        if self._is_last and was_at_end:
+            return (), False, b""
+        found, _, _ = self._parser.feed_data(data)
+        messages = [self._taken(message, payload) for message, payload in found]
         self._begun_bytes += len(data)
         for message, payload in messages:
             size = head_bytes(message)
@@ -108,17 +110,30 @@ class HeadParser:
             self._begun_bytes -= size + payload.total_bytes
             was_chunked = was_chunked or message.chunked
             self._body, self._is_chunked = payload, message.chunked
-        if was_in_body:
+        if not was_at_end:
             self._begun_bytes -= body.total_bytes - already
-        if messages or was_in_body:
+        if messages or not was_at_end:
             self._leave_out_bodies(
                 is_all=bool(messages) and self._body is EMPTY_PAYLOAD and data.endswith(b"\r\n\r\n"),
                 most=len(data),
                 has_grown=bool(messages) or body.total_bytes > already,
                 is_chunked=was_chunked,
             )
+        if self._is_last and self._body.is_eof():
+            self._begun_bytes = 0
         self._check()
-        return parsed
+        return messages, False, b""
+
+    def _taken(self, message: RawRequestMessage, body: StreamReader) -> tuple[RawRequestMessage, StreamReader]:
+        """The request; one that offers another protocol as if it had asked for the connection's end instead.
+
+        Nobody has to agree to another protocol (RFC 9110, 7.8), and some clients offer one with every request. What the
+        same read brings behind it the parser drops: so the answer is the connection's last.
+        """
+        if not message.upgrade:
+            return message, body
+        self._is_last = True
+        return message._replace(upgrade=False, should_close=True), body
 
     def _leave_out_bodies(self, *, is_all: bool, most: int, has_grown: bool, is_chunked: bool) -> None:
         """What is left of the last read belongs to a body that is not whole yet, or begins the next request.
@@ -187,10 +202,11 @@ class HeadParser:
 
 
 def is_plain(message: RawRequestMessage) -> bool:
-    """Whether it is about nothing but one request. aiohttp drops what follows one that asks for an upgrade or a tunnel,
-    and does not look at codings before `chunked`.
+    """Whether it is about one request and its body: no tunnel, and no codings before `chunked`, at which aiohttp does
+    not look.
     """
-    return not message.upgrade and message.headers.get("Transfer-Encoding", "chunked").lower() == "chunked"
+    is_tunnel = message.method == "CONNECT"
+    return not is_tunnel and message.headers.get("Transfer-Encoding", "chunked").lower() == "chunked"
 
 
 def head_bytes(message: RawRequestMessage) -> int:

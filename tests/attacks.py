@@ -49,7 +49,6 @@ def chunked(body: bytes = BODY) -> bytes:
 
 LENGTH = f"Content-Length: {len(BODY)}"
 CLOSE = "Connection: close"
-UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 INNER = post(LENGTH)
 
 FRAMING = (
@@ -96,12 +95,6 @@ FRAMING = (
     Attack("lines that look like a log", f'{{"level":"error","event":"{MARK}"}}\r\n'.encode() * 3, "not_http"),
     Attack("an expectation nobody knows", post(LENGTH, f"Expect: {MARK}", CLOSE), "not_http", (417,)),
     Attack("a body shorter than said", post(f"Content-Length: {len(BODY) + 10}"), "cut", (0, 400), stays_open=True),
-    *(
-        Attack(
-            f"an upgrade to {other}, and another request", post(LENGTH, *UPGRADE, f"Upgrade: {other}") * 2, "not_http"
-        )
-        for other in ("h2c", "websocket", MARK)
-    ),
     Attack("half a request", INNER[:60], "unfinished", (0,), stays_open=True),
 )
 

@@ -15,6 +15,8 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTxnState,
     KafkaError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumber,
     ProducerClosed,
     ProducerFenced,
     TransactionCoordinatorFenced,
@@ -29,6 +31,7 @@ OF_THE_TRANSACTION = (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
+    OutOfOrderSequenceNumber,
     ProducerClosed,
     ProducerFenced,
     TransactionCoordinatorFenced,
@@ -65,15 +68,17 @@ class Trouble:
 
     def failed(self, error: KafkaError, outcomes: Sequence[Outcome]) -> None:
         """A transaction failed with `error`."""
-        # A bare KafkaError is how aiokafka says that its sender died, whatever of: a connection that broke, mostly.
-        if isinstance(error, OF_THE_TRANSACTION) or type(error) is KafkaError or error.retriable:
+        # A bare KafkaError is how aiokafka says that its sender died, whatever of: a connection that broke, mostly. And
+        # it calls a batch that was not sent in time not retriable: a replica that stands still is enough for that.
+        passes = isinstance(error, KafkaTimeoutError) or type(error) is KafkaError or error.retriable
+        if isinstance(error, OF_THE_TRANSACTION) or passes:
             return
         name = type(error).__name__
         was_apart = self.is_apart
         self._refusals = [*self._refusals, name] if self._refusals[-1:] == [name] else [name]
         self._successes = 0
         published = [outcome for outcome in outcomes if isinstance(outcome, Publish)]
-        if len(published) == 1:
+        if len(published) == 1 and (was_apart or len(outcomes) == 1):
             key = published[0].notification.key
             refused = self._refused[key] = self._refused.pop(key, _Refused())
             refused.times = SAME_REFUSALS if was_apart else refused.times + 1

@@ -7,7 +7,9 @@ from aiokafka.errors import (
     InvalidTxnState,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
     ProducerFenced,
     TopicAuthorizationFailedError,
 )
@@ -52,6 +54,17 @@ def test_a_second_refusal_alone_is_held_against_it_whatever_succeeds_between() -
     assert not trouble.was_tried_again(bad)
 
 
+def test_what_shares_a_transaction_with_something_else_is_not_alone() -> None:
+    """A letter that its topic refuses says nothing of the call beside it."""
+    trouble, call = Trouble(), outcome_of("call")
+    letter = Dead("unavailable", "404", notice("letter"))
+    for _ in range(2):
+        trouble.failed(TopicAuthorizationFailedError(), [call, letter])
+
+    assert trouble.is_apart
+    assert trouble.refusal(call) is None
+
+
 def test_its_one_more_look_ends_with_one_more_refusal() -> None:
     """What is said of it the second time is final, until it is set aside."""
     trouble, bad = Trouble(), outcome_of("bad")
@@ -91,10 +104,19 @@ def test_refusals_are_remembered_of_so_many_calls_at_the_most() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [KafkaConnectionError, KafkaError, ProducerFenced, InvalidProducerEpoch, InvalidTxnState, NoEpochError],
+    [
+        KafkaConnectionError,
+        KafkaError,
+        KafkaTimeoutError,
+        ProducerFenced,
+        InvalidProducerEpoch,
+        InvalidTxnState,
+        OutOfOrderSequenceNumber,
+        NoEpochError,
+    ],
 )
 def test_what_is_about_connections_or_the_transaction_never_is(kind: type[KafkaError]) -> None:
-    """A broker that was frozen and has lost the transaction says nothing of the records in it."""
+    """A broker that was frozen, or has lost the transaction, says nothing of the records in it."""
     trouble, outcome = Trouble(), Publish(notice("call"), shaped("call", 1))
     for _ in range(5):
         trouble.failed(kind(), [outcome])
