@@ -30,6 +30,8 @@ from service.settings import Kafka, Keeper, Lanes, Retry, Settings, Tenant
 TENANT = "c0ffee00-1111-4222-8333-444455556666"
 PARTITIONS = 3
 DEADLINE_SECONDS = 60.0
+# A commit reaches its partitions in milliseconds; what takes longer than this is open.
+OPEN_SECONDS = 10.0
 
 
 def call_id(name: str) -> str:
@@ -137,23 +139,47 @@ def text(record: ConsumerRecord, name: str) -> str:
 
 
 async def read_all(servers: str, topic: str, count: int) -> list[ConsumerRecord]:
-    """Everything committed in a topic, from the beginning to the end as it is now."""
+    """Everything committed in a topic, from the beginning to the end as it is now.
+
+    A commit is answered before the partitions hear of it, so the end is that of a reader of everything; where a
+    transaction stays open, reading stops in front of it.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest", isolation_level="read_committed"
     )
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    ends = await high_watermarks(servers, partitions)
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
         found: list[ConsumerRecord] = []
         for partition in partitions:
-            while await consumer.position(partition) < ends[partition]:
-                polled = await consumer.getmany(partition, timeout_ms=200)
-                found += polled.get(partition, [])
+            found += await _read_to(consumer, partition, ends[partition])
         return found
     finally:
         await close_consumer(consumer)
+
+
+async def _read_to(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> list[ConsumerRecord]:
+    """Up to `end`, or to a transaction that stays open."""
+    loop, found = asyncio.get_running_loop(), list[ConsumerRecord]()
+    position, moved = await consumer.position(partition), loop.time()
+    while position < end and loop.time() - moved < OPEN_SECONDS:
+        polled = await consumer.getmany(partition, timeout_ms=200)
+        found += polled.get(partition, [])
+        if (reached := await consumer.position(partition)) > position:
+            position, moved = reached, loop.time()
+    return found
+
+
+async def high_watermarks(servers: str, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where each ends, open transactions and all."""
+    reader = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None)
+    await reader.start()
+    try:
+        return dict(await reader.end_offsets(partitions))
+    finally:
+        await close_consumer(reader)
 
 
 async def set_limit(admin: AIOKafkaAdminClient, topics: Topics, topic: str, size: int) -> None:

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from service.kafka.connect import close_consumer
 from service.kafka.publisher import Publisher
 from service.kafka.records import KafkaRecord
 from service.kafka.topics import Topics
@@ -16,7 +15,16 @@ from service.kafka.whole import read_whole
 from service.lanes.ledger import Entry, Ledger, ledger_key
 from service.lanes.restore import restore
 from service.settings import Settings
-from tests.broker.lane_bench import TENANT, call_id, eventually, lane_publisher, make_topics, read_all, settings_for
+from tests.broker.lane_bench import (
+    TENANT,
+    call_id,
+    eventually,
+    high_watermarks,
+    lane_publisher,
+    make_topics,
+    read_all,
+    settings_for,
+)
 
 
 @asynccontextmanager
@@ -63,26 +71,17 @@ async def test_a_mark_is_read_past_and_seen_by_nobody(kafka: str, prefix: str) -
         await publisher.commit([entry(topics, "another")], {})
         found = await read_all(kafka, topics.ledger, 1)
         beside = [len(await read_all(kafka, topic, 1)) for topic in topics.lane_outputs if topic != topics.ledger]
-        ends = await marked_ends(settings, topics)
+        marked = [TopicPartition(topic, 0) for topic in topics.lane_outputs if topic != topics.ledger]
+
+        async def two_marks_have_ended() -> bool:
+            return set((await high_watermarks(kafka, marked)).values()) == {4}
+
+        await eventually(two_marks_have_ended, "two marks and the ends of their transactions")
 
     assert [len(ledger) for ledger in ledgers] == [1, 1]
     assert ledgers[0].next_offset < ledgers[1].next_offset
     assert [record.key for record in found] == [entry(topics, name).key for name in ("call", "another")]
     assert beside == [0] * 8
-    assert min(ends) == 4, "two marks and the ends of their transactions"
-
-
-async def marked_ends(settings: Settings, topics: Topics) -> list[int]:
-    """How far the partitions go that hold marks alone."""
-    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, group_id=None)
-    await reader.start()
-    try:
-        ends = await reader.end_offsets(
-            [TopicPartition(topic, 0) for topic in topics.lane_outputs if topic != topics.ledger]
-        )
-        return list(ends.values())
-    finally:
-        await close_consumer(reader)
 
 
 async def test_what_an_earlier_owner_still_has_under_way_is_refused_after_a_mark(kafka: str, prefix: str) -> None:
