@@ -57,15 +57,17 @@ class Child:
         self.on_change()
 
     async def _watch(self) -> None:
-        while self._is_wanted and self._process is not None:
+        """Ends only when the process has, though it be told to end before this has begun."""
+        while self._process is not None:
             code = await self._process.wait()
             self.on_change()
             if not self._is_wanted:
                 return
             self.crashes.append(code)
             await asyncio.sleep(AGAIN_SECONDS)
-            if self._is_wanted:
-                await self._spawn()
+            if not self._is_wanted:
+                return
+            await self._spawn()
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal, if it runs."""

@@ -53,6 +53,16 @@ async def test_killed_and_ended_ones_are_no_crashes(tmp_path: Path) -> None:
         assert child.crashes == []
 
 
+async def test_one_that_is_killed_at_once_is_gone(tmp_path: Path) -> None:
+    """Before anything has begun to watch it."""
+    child = Child("child", ["-c", FOR_EVER], {}, tmp_path / "child.log", lambda: None)
+    await child.start()
+    await child.kill()
+
+    assert child.pid is None
+    assert child.crashes == []
+
+
 async def test_a_frozen_one_can_be_ended(tmp_path: Path) -> None:
     """SIGTERM reaches nobody who sleeps: it is woken for it."""
     async with started(tmp_path, FOR_EVER) as child:
